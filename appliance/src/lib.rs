@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! The appliance: everything around the kernels.

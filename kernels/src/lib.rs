@@ -1,0 +1,1 @@
+//! Turns weights and tokens into logits; knows nothing of networks, clocks or processes.
