@@ -1,1 +1,3 @@
 //! Turns weights and tokens into logits; knows nothing of networks, clocks or processes.
+
+pub mod format;
