@@ -1,7 +1,17 @@
 //! Bit layouts: containers, block formats, packings. Knows sizes and bytes, never models or speed.
 
+// Containers.
 pub mod gguf;
 mod kind;
+
+// Dense formats, one file each, and the row that any of them decodes to.
+pub mod float;
+pub mod q4;
+pub mod q4_k;
+pub mod q5;
+pub mod q6_k;
+pub mod q8_0;
+pub mod row;
 
 pub use gguf::{Gguf, GgufError, Tensor, TensorInfo};
 pub use kind::TensorKind;
