@@ -1,0 +1,342 @@
+//! The packed matrix: which layout, how many blocks, and the two products.
+
+use super::activations::Int8Rows;
+use super::gemm::{self, LANE_BYTES, TILE_LANES, Tile};
+use super::kernel::{BlockCodes, GemvBlock, Unpack};
+use super::{BLOCK_ROWS, p2};
+use crate::huge::{HugeBuffer, HugeError};
+use std::ops::Range;
+
+/// How the weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// 2.0 bits a weight, any ternary weights.
+    P2,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 1] = [Layout::P2];
+
+    /// The lower-case name, as shown by the benchmarks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::P2 => "p2",
+        }
+    }
+
+    /// Bytes of a block of 32 rows.
+    fn block_bytes(self, columns: usize) -> usize {
+        match self {
+            Layout::P2 => p2::block_bytes(columns),
+        }
+    }
+
+    /// Lanes (of four columns) in a block, padding included.
+    fn lanes(self, columns: usize) -> usize {
+        match self {
+            Layout::P2 => columns.div_ceil(16) * 4,
+        }
+    }
+
+    /// Lanes unpacked at a time: whole steps, at most [`TILE_LANES`].
+    fn tile_lanes(self) -> usize {
+        match self {
+            Layout::P2 => TILE_LANES,
+        }
+    }
+
+    fn gemv_variants(self) -> Vec<(&'static str, GemvBlock)> {
+        match self {
+            Layout::P2 => p2::gemv_variants(),
+        }
+    }
+
+    fn unpack_variants(self) -> Vec<(&'static str, Unpack)> {
+        match self {
+            Layout::P2 => p2::unpack_variants(),
+        }
+    }
+
+    fn pack_block(self, codes: &BlockCodes<'_>, out: &mut [u8]) -> Result<(), PackError> {
+        match self {
+            Layout::P2 => p2::pack(codes, out),
+        }
+        Ok(())
+    }
+}
+
+/// Why weights cannot be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// A weight is not −1, 0 or 1.
+    #[error("weight {value} at row {row}, column {column} is not -1, 0 or 1")]
+    NotTernary {
+        /// Row of the weight.
+        row: usize,
+        /// Column of the weight.
+        column: usize,
+        /// What it is.
+        value: i8,
+    },
+    /// A matrix without rows or columns.
+    #[error("a matrix of {rows} rows and {columns} columns has no weights")]
+    Empty {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        columns: usize,
+    },
+    /// The size does not fit the address space.
+    #[error("a matrix of {rows} rows and {columns} columns is too large for this machine")]
+    TooLarge {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        columns: usize,
+    },
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] HugeError),
+}
+
+/// A ternary matrix, `rows` by `columns`, packed for this machine's kernels.
+#[derive(Debug)]
+pub struct TernaryMatrix {
+    layout: Layout,
+    rows: usize,
+    columns: usize,
+    weights: HugeBuffer,
+    kernels: Kernels,
+}
+
+/// The three kernels a matrix runs on, chosen once.
+#[derive(Clone, Copy, Debug)]
+struct Kernels {
+    name: &'static str,
+    gemv: GemvBlock,
+    unpack: Unpack,
+    tile: Tile,
+}
+
+impl TernaryMatrix {
+    /// Packs `rows` rows of `columns` weights; `row(r, out)` writes row r's weights (−1, 0, 1) to `out`.
+    /// Rows are asked for once each, in order.
+    ///
+    /// # Errors
+    /// [`PackError`]: weights that the layout cannot hold, or no memory for them.
+    pub fn pack(
+        layout: Layout,
+        rows: usize,
+        columns: usize,
+        mut row: impl FnMut(usize, &mut [i8]),
+    ) -> Result<TernaryMatrix, PackError> {
+        if rows == 0 || columns == 0 {
+            return Err(PackError::Empty { rows, columns });
+        }
+        // Column arithmetic below rounds up by less than this; a single check covers all of it.
+        let too_large = || PackError::TooLarge { rows, columns };
+        let stride = columns
+            .checked_next_multiple_of(640)
+            .ok_or_else(too_large)?;
+        stride
+            .checked_mul(rows.div_ceil(BLOCK_ROWS))
+            .and_then(|n| n.checked_mul(BLOCK_ROWS))
+            .filter(|&n| n < isize::MAX as usize)
+            .ok_or_else(too_large)?;
+
+        let block_bytes = layout.block_bytes(columns);
+        let mut weights = HugeBuffer::zeroed(block_bytes * rows.div_ceil(BLOCK_ROWS))?;
+        let mut trits = vec![0i8; columns];
+        // Padding is weight 0, that is code 1, in columns and in rows.
+        let mut codes = vec![1u8; BLOCK_ROWS * stride];
+        for (block, out) in weights
+            .bytes_mut()
+            .chunks_exact_mut(block_bytes)
+            .enumerate()
+        {
+            for (r, codes) in codes.chunks_exact_mut(stride).enumerate() {
+                let index = block * BLOCK_ROWS + r;
+                if index >= rows {
+                    codes.fill(1);
+                    continue;
+                }
+                row(index, &mut trits);
+                let mut worst = 0;
+                for (code, &trit) in codes.iter_mut().zip(&trits) {
+                    *code = trit.wrapping_add(1).cast_unsigned();
+                    worst = worst.max(*code);
+                }
+                if worst > 2 {
+                    let column = trits
+                        .iter()
+                        .position(|t| !(-1..=1).contains(t))
+                        .unwrap_or(0);
+                    return Err(PackError::NotTernary {
+                        row: index,
+                        column,
+                        value: trits[column],
+                    });
+                }
+            }
+            layout.pack_block(&BlockCodes::new(&codes, stride), out)?;
+        }
+        Ok(TernaryMatrix {
+            layout,
+            rows,
+            columns,
+            weights,
+            kernels: kernels(layout, None),
+        })
+    }
+
+    /// The layout it was packed in.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Rows, without padding.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, without padding.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Blocks of [`BLOCK_ROWS`] rows; the last may be partly padding.
+    pub fn n_blocks(&self) -> usize {
+        self.rows.div_ceil(BLOCK_ROWS)
+    }
+
+    /// Bytes of packed weights: what one product reads from memory.
+    pub fn bytes(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// The kernel variant in use.
+    pub fn variant(&self) -> &'static str {
+        self.kernels.name
+    }
+
+    /// Names of the variants this machine can run for a layout, slowest first.
+    pub fn variants(layout: Layout) -> Vec<&'static str> {
+        layout.gemv_variants().into_iter().map(|v| v.0).collect()
+    }
+
+    /// Chooses a variant by name (tests, benches); `false` if this machine does not have it.
+    pub fn use_variant(&mut self, name: &str) -> bool {
+        let found = Self::variants(self.layout).contains(&name);
+        if found {
+            self.kernels = kernels(self.layout, Some(name));
+        }
+        found
+    }
+
+    /// One token: `sums[r] = sum over columns of weight[first + r] · x8`, for the rows of `blocks`
+    /// (`sums.len() == 32 · blocks.len()`; rows beyond the matrix give 0). Exact.
+    pub fn gemv(&self, blocks: Range<usize>, x: &Int8Rows, sums: &mut [i32]) {
+        self.check(&blocks, x, sums);
+        assert_eq!(x.tokens(), 1, "gemv takes one token; use gemm");
+        let bytes = self.block_bytes();
+        let weights = &self.weights.bytes()[blocks.start * bytes..blocks.end * bytes];
+        for (w, y) in weights
+            .chunks_exact(bytes)
+            .zip(sums.as_chunks_mut::<BLOCK_ROWS>().0)
+        {
+            (self.kernels.gemv)(w, x.row(0), y);
+            for y in y {
+                *y -= x.sum(0);
+            }
+        }
+        self.clear_padding(&blocks, sums, blocks.len() * BLOCK_ROWS);
+    }
+
+    /// Many tokens: `sums[t · 32 · blocks.len() + r]` is what [`TernaryMatrix::gemv`] gives for token t.
+    /// (`sums.len() == 32 · blocks.len() · x.tokens()`.) Exact.
+    pub fn gemm(&self, blocks: Range<usize>, x: &Int8Rows, sums: &mut [i32]) {
+        if x.tokens() == 1 {
+            return self.gemv(blocks, x, sums);
+        }
+        self.check(&blocks, x, sums);
+        if x.tokens() == 0 || blocks.is_empty() {
+            return;
+        }
+        let y_stride = blocks.len() * BLOCK_ROWS;
+        for (token, y) in sums.chunks_exact_mut(y_stride).enumerate() {
+            y.fill(-x.sum(token));
+        }
+        let (lanes, step) = (self.layout.lanes(self.columns), self.layout.tile_lanes());
+        let mut tile = [0u8; TILE_LANES * LANE_BYTES];
+        for block in blocks.clone() {
+            let w = &self.weights.bytes()[block * self.block_bytes()..][..self.block_bytes()];
+            for first in (0..lanes).step_by(step) {
+                let tile = &mut tile[..step.min(lanes - first) * LANE_BYTES];
+                (self.kernels.unpack)(w, first, tile);
+                let y = &mut sums[(block - blocks.start) * BLOCK_ROWS..];
+                (self.kernels.tile)(
+                    tile,
+                    &x.codes()[4 * first..],
+                    x.stride(),
+                    x.tokens(),
+                    y,
+                    y_stride,
+                );
+            }
+        }
+        self.clear_padding(&blocks, sums, y_stride);
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.layout.block_bytes(self.columns)
+    }
+
+    fn check(&self, blocks: &Range<usize>, x: &Int8Rows, sums: &[i32]) {
+        assert!(
+            blocks.start <= blocks.end && blocks.end <= self.n_blocks(),
+            "blocks {blocks:?} of {}",
+            self.n_blocks()
+        );
+        assert_eq!(
+            x.columns(),
+            self.columns,
+            "activations and matrix have the same columns"
+        );
+        assert_eq!(
+            sums.len(),
+            blocks.len() * BLOCK_ROWS * x.tokens(),
+            "one sum a row and token"
+        );
+    }
+
+    /// Sets the sums of rows beyond the matrix to 0.
+    fn clear_padding(&self, blocks: &Range<usize>, sums: &mut [i32], y_stride: usize) {
+        let first = blocks.start * BLOCK_ROWS;
+        if blocks.end * BLOCK_ROWS > self.rows && y_stride > 0 {
+            for y in sums.chunks_exact_mut(y_stride) {
+                y[self.rows - first..].fill(0);
+            }
+        }
+    }
+}
+
+/// The kernels of a layout: the fastest, or for each operation the variant of that name where it has one.
+fn kernels(layout: Layout, name: Option<&str>) -> Kernels {
+    fn choose<F: Copy>(mut list: Vec<(&'static str, F)>, name: Option<&str>) -> (&'static str, F) {
+        // The variants are sorted slowest first; an operation without the wanted one falls to the next slower.
+        const ORDER: [&str; 4] = ["scalar", "avx2", "avxvnni", "avx512vnni"];
+        let rank = |n: &str| ORDER.iter().position(|o| *o == n);
+        if let Some(limit) = name.and_then(rank) {
+            list.retain(|v| rank(v.0).is_some_and(|r| r <= limit));
+        }
+        list[list.len() - 1]
+    }
+    let (name_used, gemv) = choose(layout.gemv_variants(), name);
+    Kernels {
+        name: name_used,
+        gemv,
+        unpack: choose(layout.unpack_variants(), name).1,
+        tile: choose(gemm::variants(), name).1,
+    }
+}
