@@ -1,2 +1,11 @@
 #![forbid(unsafe_code)]
 //! The appliance: everything around the kernels.
+//!
+//! Reading order: `domain` (the nouns), `app` (the verbs), `api` (the wire), `engines` (who answers),
+//! `store` (what stays). Arrows point down only: `api` → `app` → `engines` → `store`; `domain` and
+//! `error` are plain data that all of them share.
+
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod store;

@@ -1,0 +1,515 @@
+//! What the owner set: defaults, then file, then environment, then flags, resolved once.
+//!
+//! The only module that reads the environment. The others take their own section and know nothing of
+//! where it came from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// The commented file with every setting at its default; `onebit` prints it, a test holds it true.
+pub const DEFAULT_FILE: &str = include_str!("../onebit.toml");
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data directory; empty until [`Config::resolve`] has filled it in.
+    pub data_dir: PathBuf,
+    /// Listeners and limits of the HTTP surface.
+    pub server: ServerConfig,
+    /// The built-in engine.
+    pub ternary: TernaryConfig,
+    /// Which models may be loaded together.
+    pub pool: PoolConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// Listeners and limits of the HTTP surface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Whether addresses beside loopback are allowed.
+    pub lan: bool,
+    /// Further host names that a browser may use.
+    pub allowed_hosts: Vec<String>,
+    /// Further origins whose pages may call us.
+    pub allowed_origins: Vec<String>,
+    /// Largest request body.
+    pub body_bytes_max: usize,
+    /// Time for running answers when stopping.
+    pub drain_s: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000))],
+            lan: false,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            body_bytes_max: 32 << 20,
+            drain_s: 10,
+        }
+    }
+}
+
+/// The built-in engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TernaryConfig {
+    /// CPU threads; 0 is one for each physical core.
+    pub threads: usize,
+    /// Answers in one forward pass.
+    pub active_max: usize,
+    /// Requests that may wait.
+    pub queue_max: usize,
+    /// Positions of one answer; 0 is the model's own.
+    pub context_max: usize,
+    /// Positions that all answers of one model share; 0 is automatic.
+    pub cache_positions: usize,
+    /// How keys and values are kept.
+    pub cache_kind: CacheKind,
+    /// Prompt tokens in one forward pass.
+    pub prefill_tokens: usize,
+    /// Finished conversations whose cache is kept.
+    pub kept_max: usize,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheKind {
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers with one scale for each position and head.
+    Int8,
+}
+
+impl Default for TernaryConfig {
+    fn default() -> Self {
+        TernaryConfig {
+            threads: 0,
+            active_max: 16,
+            queue_max: 512,
+            context_max: 0,
+            cache_positions: 0,
+            cache_kind: CacheKind::F16,
+            prefill_tokens: 256,
+            kept_max: 32,
+        }
+    }
+}
+
+/// Which models may be loaded together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Bytes of all loaded models together; 0 is automatic.
+    pub memory_bytes_max: u64,
+    /// Share of free memory when automatic.
+    pub memory_share: f64,
+    /// Unload after this long without a request; 0 never.
+    pub idle_unload_s: u64,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        PoolConfig {
+            memory_bytes_max: 0,
+            memory_share: 0.8,
+            idle_unload_s: 0,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// A level or a filter.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// What the command line overrides.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub file: Option<PathBuf>,
+    /// `--data`
+    pub data_dir: Option<PathBuf>,
+    /// `--listen`, possibly several times.
+    pub listen: Vec<SocketAddr>,
+    /// `--lan`
+    pub lan: bool,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The file or a variable does not say what a setting needs.
+    #[error("{origin}: {why}")]
+    Value {
+        /// The file or the variable.
+        origin: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A listen address that is not loopback, without the word that allows it.
+    #[error(
+        "{address} is reachable from the network and there is no sign-in yet; add --lan (or lan = true) if that is meant"
+    )]
+    NeedsLan {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// No folder for data follows from the environment.
+    #[error("cannot tell where to keep data: set HOME or give --data DIR")]
+    NoDataDir,
+}
+
+/// Looks up one variable; [`environment`] in the program, a table in tests.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads the process's environment.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Config {
+    /// Resolves the settings: defaults, file, environment, flags.
+    ///
+    /// # Errors
+    /// Names the file or variable and what is wrong with it.
+    pub fn resolve(flags: &Flags, variables: Variables<'_>) -> Result<Config, ConfigError> {
+        let mut table = Table::new();
+        if let Some(path) = file_in_use(flags, variables) {
+            table = read(&path)?;
+            // Checked alone first, so that a mistake is blamed on the file.
+            parse(table.clone(), &path.display().to_string())?;
+        }
+        for (section, key, default) in every_key() {
+            let name = variable_name(section.as_deref(), &key);
+            if let Some(text) = variables(&name) {
+                let value = typed(&text, &default).ok_or_else(|| ConfigError::Value {
+                    origin: name.clone(),
+                    why: wanted(&default, &text),
+                })?;
+                set(&mut table, section, key, value);
+                parse(table.clone(), &name)?;
+            }
+        }
+        let mut config = parse(table, "settings")?;
+        if !flags.listen.is_empty() {
+            config.server.listen.clone_from(&flags.listen);
+        }
+        config.server.lan |= flags.lan;
+        if let Some(data) = &flags.data_dir {
+            config.data_dir.clone_from(data);
+        }
+        if config.data_dir.as_os_str().is_empty() {
+            config.data_dir = default_data_dir(variables).ok_or(ConfigError::NoDataDir)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if let Some(&address) = self.server.listen.iter().find(|a| !a.ip().is_loopback())
+            && !self.server.lan
+        {
+            return Err(ConfigError::NeedsLan { address });
+        }
+        let wrong = |key: &str, why: &str| {
+            Err(ConfigError::Value {
+                origin: key.to_owned(),
+                why: why.to_owned(),
+            })
+        };
+        if self.server.listen.is_empty() {
+            return wrong("server.listen", "give at least one address");
+        }
+        if !(self.pool.memory_share > 0.0 && self.pool.memory_share <= 1.0) {
+            return wrong("pool.memory_share", "must be above 0 and at most 1");
+        }
+        if self.ternary.active_max == 0 || self.ternary.prefill_tokens == 0 {
+            return wrong(
+                "ternary",
+                "active_max and prefill_tokens must be at least 1",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The file to read: named, or the first usual one that exists.
+fn file_in_use(flags: &Flags, variables: Variables<'_>) -> Option<PathBuf> {
+    if let Some(path) = flags
+        .file
+        .clone()
+        .or_else(|| variables("ONEBIT_CONFIG").map(PathBuf::from))
+    {
+        return Some(path);
+    }
+    let user = variables("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variables("HOME").map(|home| Path::new(&home).join(".config")))
+        .map(|folder| folder.join("onebit/onebit.toml"));
+    user.into_iter()
+        .chain([PathBuf::from("/etc/onebit/onebit.toml")])
+        .find(|path| path.is_file())
+}
+
+fn default_data_dir(variables: Variables<'_>) -> Option<PathBuf> {
+    if variables("USER").as_deref() == Some("root") || variables("HOME").as_deref() == Some("/root")
+    {
+        return Some(PathBuf::from("/var/lib/onebit"));
+    }
+    variables("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variables("HOME").map(|home| Path::new(&home).join(".local/share")))
+        .map(|folder| folder.join("onebit"))
+}
+
+fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.parse()
+        .map_err(|why: toml::de::Error| ConfigError::Value {
+            origin: path.display().to_string(),
+            why: one_line(&why.to_string()),
+        })
+}
+
+fn parse(table: Table, origin: &str) -> Result<Config, ConfigError> {
+    table
+        .try_into()
+        .map_err(|why: toml::de::Error| ConfigError::Value {
+            origin: origin.to_owned(),
+            why: one_line(&why.to_string()),
+        })
+}
+
+fn one_line(text: &str) -> String {
+    text.split('\n')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Every setting as (section, key, default), read from the commented file.
+fn every_key() -> Vec<(Option<String>, String, Value)> {
+    let table: Table = DEFAULT_FILE.parse().unwrap_or_default();
+    let mut keys = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(section) => {
+                keys.extend(
+                    section
+                        .into_iter()
+                        .map(|(key, value)| (Some(name.clone()), key, value)),
+                );
+            }
+            value => keys.push((None, name, value)),
+        }
+    }
+    keys
+}
+
+fn variable_name(section: Option<&str>, key: &str) -> String {
+    let section = section.map(|s| format!("{s}_")).unwrap_or_default();
+    format!("ONEBIT_{section}{key}").to_uppercase()
+}
+
+/// Reads a variable as the type that its default has; lists are separated by commas.
+fn typed(text: &str, default: &Value) -> Option<Value> {
+    Some(match default {
+        Value::String(_) => Value::String(text.to_owned()),
+        Value::Integer(_) => Value::Integer(text.parse().ok()?),
+        Value::Float(_) => Value::Float(text.parse().ok()?),
+        Value::Boolean(_) => Value::Boolean(match text {
+            "1" | "true" | "yes" | "on" => true,
+            "0" | "false" | "no" | "off" => false,
+            _ => return None,
+        }),
+        Value::Array(_) => Value::Array(
+            text.split(',')
+                .map(|item| Value::String(item.trim().to_owned()))
+                .collect(),
+        ),
+        Value::Datetime(_) | Value::Table(_) => return None,
+    })
+}
+
+fn wanted(default: &Value, text: &str) -> String {
+    format!("`{text}` is not of type {}", default.type_str())
+}
+
+fn set(table: &mut Table, section: Option<String>, key: String, value: Value) {
+    let target = match section {
+        None => table,
+        Some(name) => match table
+            .entry(name)
+            .or_insert_with(|| Value::Table(Table::new()))
+        {
+            Value::Table(section) => section,
+            _ => return, // the file's own check has already refused a section that is no table
+        },
+    };
+    target.insert(key, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &str) -> Option<String> {
+        None
+    }
+
+    fn with(pairs: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
+        move |name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        }
+    }
+
+    #[test]
+    fn the_commented_file_is_the_default_and_names_every_key() {
+        let config: Config = toml::from_str(DEFAULT_FILE).unwrap();
+        assert_eq!(config, Config::default());
+        let full = Table::try_from(Config::default()).unwrap();
+        let file: Table = DEFAULT_FILE.parse().unwrap();
+        for (name, value) in &full {
+            match value {
+                Value::Table(section) => {
+                    for key in section.keys() {
+                        assert!(
+                            file[name].get(key).is_some(),
+                            "{name}.{key} is not in onebit.toml"
+                        );
+                    }
+                }
+                _ => assert!(file.contains_key(name), "{name} is not in onebit.toml"),
+            }
+        }
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("o.toml");
+        std::fs::write(
+            &path,
+            "data_dir = \"/a\"\n[ternary]\nthreads = 3\nqueue_max = 7\n",
+        )
+        .unwrap();
+        let flags = Flags {
+            file: Some(path),
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            ..Flags::default()
+        };
+        let variables = with(&[
+            ("ONEBIT_TERNARY_THREADS", "5"),
+            ("ONEBIT_SERVER_LISTEN", "127.0.0.1:9,[::1]:9"),
+        ]);
+        let config = Config::resolve(&flags, &variables).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/a"));
+        assert_eq!((config.ternary.threads, config.ternary.queue_max), (5, 7));
+        assert_eq!(
+            config.server.listen,
+            ["127.0.0.1:0".parse::<SocketAddr>().unwrap()]
+        );
+    }
+
+    #[test]
+    fn mistakes_name_their_origin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("o.toml");
+        std::fs::write(&path, "[server]\nlisten_on = 1\n").unwrap();
+        let flags = Flags {
+            file: Some(path.clone()),
+            ..Flags::default()
+        };
+        let error = Config::resolve(&flags, &none).unwrap_err().to_string();
+        assert!(
+            error.contains("o.toml") && error.contains("listen_on"),
+            "{error}"
+        );
+
+        let variables = with(&[("HOME", "/home/a"), ("ONEBIT_TERNARY_THREADS", "many")]);
+        let error = Config::resolve(&Flags::default(), &variables)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("ONEBIT_TERNARY_THREADS: "), "{error}");
+    }
+
+    #[test]
+    fn the_network_needs_the_explicit_word() {
+        let mut flags = Flags {
+            listen: vec!["0.0.0.0:8000".parse().unwrap()],
+            data_dir: Some("/d".into()),
+            ..Flags::default()
+        };
+        assert!(matches!(
+            Config::resolve(&flags, &none),
+            Err(ConfigError::NeedsLan { .. })
+        ));
+        flags.lan = true;
+        assert!(Config::resolve(&flags, &none).unwrap().server.lan);
+    }
+
+    #[test]
+    fn the_data_directory_follows_the_user() {
+        let data = |variables: Variables<'_>| {
+            Config::resolve(&Flags::default(), variables).map(|config| config.data_dir)
+        };
+        let home = with(&[("HOME", "/home/a")]);
+        assert_eq!(
+            data(&home).unwrap(),
+            PathBuf::from("/home/a/.local/share/onebit")
+        );
+        let root = with(&[("HOME", "/root")]);
+        assert_eq!(data(&root).unwrap(), PathBuf::from("/var/lib/onebit"));
+        assert!(matches!(data(&none), Err(ConfigError::NoDataDir)));
+    }
+}

@@ -1,0 +1,276 @@
+//! One request for text and the events that answer it. Every dialect translates to these and back.
+
+use std::time::Duration;
+
+/// Who said a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions that frame the conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool that the model called.
+    Tool,
+}
+
+impl Role {
+    /// The name that templates, rows and every dialect use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+
+    /// Reads the name back; `developer` is OpenAI's newer word for `system`.
+    pub fn parse(text: &str) -> Option<Role> {
+        Some(match text {
+            "system" | "developer" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
+            _ => return None,
+        })
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: String,
+    /// The participant's name, where a template shows one.
+    pub name: Option<String>,
+}
+
+impl Message {
+    /// A message without a name.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message {
+            role,
+            content: content.into(),
+            name: None,
+        }
+    }
+}
+
+/// What the model is to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A conversation, to be written with the model's own template.
+    Messages(Vec<Message>),
+    /// Text that is already in the model's own form.
+    Text {
+        /// The text.
+        text: String,
+        /// Whether markers such as `<|im_start|>` in the text mean themselves.
+        parse_special: bool,
+    },
+    /// Token ids of the model's own vocabulary.
+    Tokens(Vec<u32>),
+}
+
+/// How the next token is chosen. `None` leaves the engine's default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sampling {
+    /// 0 is greedy; above, how flat the distribution becomes.
+    pub temperature: Option<f32>,
+    /// Keep the likeliest tokens until their mass reaches this.
+    pub top_p: Option<f32>,
+    /// Keep this many of the likeliest tokens; 0 keeps all.
+    pub top_k: Option<u32>,
+    /// Drop tokens less likely than this share of the likeliest.
+    pub min_p: Option<f32>,
+    /// Divide (or multiply, below zero) the logits of tokens that were seen; 1 does nothing.
+    pub repetition_penalty: Option<f32>,
+    /// Subtract once from the logits of tokens that were seen.
+    pub presence_penalty: Option<f32>,
+    /// Subtract for every time that a token was seen.
+    pub frequency_penalty: Option<f32>,
+    /// Makes a sampled answer repeatable.
+    pub seed: Option<u64>,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+/// Where an answer ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Tokens to make at most; `None` goes on to the end of the context.
+    pub tokens_max: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Go on although the model says that it is done.
+    pub ignore_end: bool,
+}
+
+/// One request for text. It has no `Deserialize`: that is what keeps the dialects from leaking in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name, as the client wrote it.
+    pub model: String,
+    /// What to continue.
+    pub input: Input,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Where to end.
+    pub limits: Limits,
+    /// `Some(n)` asks for each token's log probability and those of the `n` likeliest.
+    pub logprobs: Option<usize>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token's id.
+    pub id: u32,
+    /// The token's bytes: a token may be half a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens at this place, best first.
+    pub top: Vec<(u32, Vec<u8>, f32)>,
+}
+
+/// A piece of the answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Piece {
+    /// Whole characters; may be empty while a character is unfinished or a stop text may be starting.
+    pub text: String,
+    /// The tokens behind it, where the request asked for log probabilities.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model said so, or a stop text came.
+    Stop,
+    /// `tokens_max` or the context's end was reached.
+    Length,
+    /// The person stopped it.
+    Cancelled,
+    /// The engine failed; the answer is as far as it came.
+    Error,
+}
+
+impl FinishReason {
+    /// The name that rows and the page use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+            FinishReason::Error => "error",
+        }
+    }
+}
+
+/// Tokens read and made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that an earlier turn had already left in the cache.
+    pub cached_tokens: usize,
+    /// Tokens made.
+    pub completion_tokens: usize,
+}
+
+/// Where the time of a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// From arrival to the first forward pass.
+    pub queued: Duration,
+    /// Reading the prompt.
+    pub prefill: Duration,
+    /// Making tokens after the first.
+    pub decode: Duration,
+}
+
+impl Timings {
+    /// From arrival to the first token.
+    pub fn first_token(&self) -> Duration {
+        self.queued + self.prefill
+    }
+
+    /// Prompt tokens read a second, those from the cache left out.
+    pub fn prefill_rate(&self, usage: &Usage) -> Option<f64> {
+        rate(
+            usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+            self.prefill,
+        )
+    }
+
+    /// Tokens made a second; the first belongs to the prompt's pass.
+    pub fn decode_rate(&self, usage: &Usage) -> Option<f64> {
+        rate(usage.completion_tokens.saturating_sub(1), self.decode)
+    }
+}
+
+fn rate(tokens: usize, time: Duration) -> Option<f64> {
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+}
+
+/// How an answer ended and what it cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Finish {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// What it read and made.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// One event of an answer. The last one is always `Finished`, or the stream ends in an error.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChatEvent {
+    /// The prompt has been counted and the request stands in the queue.
+    Queued {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+    },
+    /// More text.
+    Piece(Piece),
+    /// The end.
+    Finished(Finish),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_leave_out_what_was_not_computed() {
+        let usage = Usage {
+            prompt_tokens: 110,
+            cached_tokens: 10,
+            completion_tokens: 21,
+        };
+        let timings = Timings {
+            queued: Duration::from_millis(5),
+            prefill: Duration::from_secs(2),
+            decode: Duration::from_secs(4),
+        };
+        assert_eq!(timings.prefill_rate(&usage), Some(50.0));
+        assert_eq!(timings.decode_rate(&usage), Some(5.0));
+        assert_eq!(Timings::default().decode_rate(&usage), None);
+        assert_eq!(timings.first_token(), Duration::from_millis(2005));
+    }
+
+    #[test]
+    fn roles_read_back() {
+        for role in [Role::System, Role::User, Role::Assistant, Role::Tool] {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+        }
+        assert_eq!(Role::parse("developer"), Some(Role::System));
+        assert_eq!(Role::parse("root"), None);
+    }
+}

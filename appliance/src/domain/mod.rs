@@ -1,0 +1,17 @@
+//! Plain data that every layer shares. No serde, no I/O, no clock: wire formats belong to `api`,
+//! rows to `store`, so that neither can leak into the other.
+
+pub mod chat;
+pub mod id;
+pub mod machine;
+pub mod model;
+pub mod peer;
+
+pub use chat::{
+    ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,
+    Timings, TokenLogprob, Usage,
+};
+pub use id::Id;
+pub use machine::Machine;
+pub use model::{Model, ModelFormat};
+pub use peer::{Peer, PersonId, Scope, Transport};
