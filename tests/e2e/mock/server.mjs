@@ -1,0 +1,149 @@
+// A small server with the appliance's native routes, for developing the page and for its fast suite.
+// It serves web/dist under /app/ with the appliance's content policy. `POST /mock` sets what it does next.
+import { createReadStream, existsSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { extname, join as joinPath, normalize } from 'node:path';
+import { addChat, addMessage, furnish, makeStore, messagesOf, stats } from './store.mjs';
+import { join, startTurn } from './turns.mjs';
+
+const DIST = new URL('../../../web/dist', import.meta.url).pathname;
+const CSP =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.png': 'image/png', '.webmanifest': 'application/manifest+json', '.json': 'application/json' };
+
+export function startMock({ port = 0, furnished = false, delay_ms = 8 } = {}) {
+  const store = makeStore();
+  if (furnished) furnish(store);
+  const control = makeControl(delay_ms);
+  const server = createServer((request, response) => {
+    handle(store, control, request, response).catch((error) => fail(response, 500, 'internal', String(error)));
+  });
+  return new Promise((ready) => {
+    server.listen(port, '127.0.0.1', () => {
+      ready({ base: `http://127.0.0.1:${server.address().port}/app/`, store, control, close: () => (server.closeAllConnections(), server.close()) });
+    });
+  });
+}
+
+/** How turns behave: `delay_ms` between pieces, `hold()` after a number of pieces until `release()`. */
+function makeControl(delay_ms) {
+  const control = {
+    delay_ms,
+    failNext: null,
+    breakAfter: null,
+    holdAfter: Infinity,
+    waiting: [],
+    async pace(made) {
+      if (made >= control.holdAfter) await new Promise((resume) => control.waiting.push(resume));
+      else await new Promise((resume) => setTimeout(resume, control.delay_ms));
+    },
+    release() {
+      control.holdAfter = Infinity;
+      for (const resume of control.waiting.splice(0)) resume();
+    },
+  };
+  return control;
+}
+
+async function handle(store, control, request, response) {
+  const url = new URL(request.url, 'http://mock');
+  if (url.pathname === '/') return response.writeHead(307, { location: '/app/' }).end();
+  if (url.pathname.startsWith('/app/')) return asset(url.pathname.slice(5) || 'index.html', response);
+  const body = await read(request);
+  const [, root, kind, id, verb] = url.pathname.split('/').map(decodeURIComponent);
+  if (root !== 'onebit') return fail(response, 404, 'not_found', 'there is no such route');
+  if (kind === 'status') return send(response, statusOf(store));
+  if (kind === 'models') return modelRoute(store, request, response, id, verb);
+  if (kind === 'turns') return turnRoute(store, request, response, id, verb);
+  if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
+  return fail(response, 404, 'not_found', 'there is no such route');
+}
+
+function statusOf(store) {
+  const loaded = store.models.filter((model) => model.state === 'loaded');
+  const active = [...store.turns.values()].filter((turn) => !turn.ended).length;
+  return { version: '0.1.0', uptime_s: 187_300, models: loaded, memory: { total_bytes: 33_500_000_000, available_bytes: 21_200_000_000, used_by_models_bytes: loaded.reduce((sum, model) => sum + (model.memory_bytes ?? 0), 0) }, queue: { active, waiting: 0 } };
+}
+
+function modelRoute(store, request, response, id, verb) {
+  if (!id) return send(response, { models: store.models });
+  const model = store.models.find((one) => one.id === id);
+  if (!model) return fail(response, 404, 'model_not_found', `there is no model ${id}`);
+  if (verb === 'load' && model.state === 'failed') return fail(response, 507, 'memory', model.error);
+  if (verb === 'unload') Object.assign(model, { state: 'ready', memory_bytes: null });
+  if (verb === 'load' && model.state !== 'loaded') {
+    model.state = 'loading';
+    setTimeout(() => Object.assign(model, { state: 'loaded', memory_bytes: Math.round(model.file_bytes * 1.3) }), 900);
+  }
+  return send(response, { model }, 202);
+}
+
+function turnRoute(store, request, response, id, verb) {
+  const turn = store.turns.get(id);
+  if (!turn) return fail(response, 404, 'not_found', 'there is no such turn');
+  if (verb === 'stop') {
+    turn.stopped = true;
+    return send(response, {});
+  }
+  return join(turn, response, Number(request.headers['last-event-id'] ?? 0));
+}
+
+function chatRoute(store, control, request, response, url, id, verb, body) {
+  if (!id && request.method === 'GET') return send(response, { chats: list(store, url.searchParams) });
+  if (!id) return send(response, { chat: addChat(store, { model: body.model }) }, 201);
+  const chat = store.chats.get(id);
+  if (!chat) return fail(response, 404, 'not_found', 'there is no such chat');
+  if (verb === 'turns') {
+    if (control.failNext) {
+      const { status, code, message } = control.failNext;
+      control.failNext = null;
+      return fail(response, status, code, message);
+    }
+    return join(startTurn(store, chat, body, control), response, 0);
+  }
+  if (request.method === 'PATCH') return send(response, { chat: Object.assign(chat, body) });
+  if (request.method === 'DELETE') {
+    store.chats.delete(id);
+    return send(response, {});
+  }
+  const turns = [...store.turns.values()].filter((turn) => turn.chat === id && !turn.ended).map((turn) => ({ turn_id: turn.id, assistant_message_id: turn.message }));
+  return send(response, { chat, messages: messagesOf(store, chat), turns });
+}
+
+function list(store, query) {
+  const words = (query.get('query') ?? '').toLowerCase();
+  const limit = Number(query.get('limit') ?? 50) || 50;
+  const before = Number(query.get('before') ?? Infinity);
+  const running = new Set([...store.turns.values()].filter((turn) => !turn.ended).map((turn) => turn.chat));
+  return [...store.chats.values()]
+    .filter((chat) => chat.updated_at < before && (words === '' || chat.title.toLowerCase().includes(words) || messagesOf(store, chat).some((message) => message.content.toLowerCase().includes(words))))
+    .sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.updated_at - a.updated_at)
+    .slice(0, limit)
+    .map((chat) => ({ ...chat, running: running.has(chat.id) }));
+}
+
+function asset(name, response) {
+  const path = joinPath(DIST, normalize(`/${name}`));
+  if (!existsSync(path) || !statSync(path).isFile()) return fail(response, 404, 'not_found', `${name} is not there: run npm run build in web/`);
+  response.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', 'content-security-policy': CSP, 'cache-control': 'no-cache' });
+  createReadStream(path).pipe(response);
+}
+
+function read(request) {
+  return new Promise((done, failed) => {
+    let text = '';
+    request.on('data', (piece) => (text += piece));
+    request.on('end', () => done(text === '' ? {} : JSON.parse(text)));
+    request.on('error', failed);
+  });
+}
+
+const send = (response, body, status = 200) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+const fail = (response, status, code, message) => send(response, { error: { message, type: 'invalid_request_error', code, param: null } }, status);
+
+export { addChat, addMessage, stats };
+
+if (import.meta.url === `file://${process.argv[1]}`) {
+  const mock = await startMock({ port: Number(process.env.PORT ?? 8123), furnished: true, delay_ms: 18 });
+  console.log(`mock at ${mock.base}`);
+}

@@ -1,0 +1,45 @@
+// The mock's rows: models, chats and their trees of messages, all in memory.
+import { randomBytes } from 'node:crypto';
+
+export const newId = () => randomBytes(12).toString('hex');
+const DAY_MS = 86_400_000;
+
+export function makeStore() {
+  const models = [
+    { id: 'smollm2-135m-instruct', name: 'SmolLM2 135M Instruct', architecture: 'llama', file_bytes: 97_800_000, context_length: 8192, quantisation: 'Q4_1', state: 'loaded', memory_bytes: 151_000_000 },
+    { id: 'bitnet-2b-4t', name: 'BitNet b1.58 2B 4T', architecture: 'bitnet', file_bytes: 1_190_000_000, context_length: 4096, quantisation: 'I2_S', state: 'ready' },
+    { id: 'qwen3-4b', name: 'Qwen3 4B', architecture: 'qwen3', file_bytes: 2_500_000_000, context_length: 32_768, quantisation: 'Q4_K_M', state: 'failed', error: 'needs 4.1 GB, 2.9 GB are free: unload another model' },
+  ];
+  return { models, chats: new Map(), messages: new Map(), turns: new Map() };
+}
+
+export function addChat(store, { title = '', model = store.models[0].id, pinned = false, at = Date.now() } = {}) {
+  const chat = { id: newId(), title, model, pinned, created_at: at, updated_at: at, head: null };
+  store.chats.set(chat.id, chat);
+  return chat;
+}
+
+export function addMessage(store, chat, message) {
+  const row = { id: newId(), chat: chat.id, parent_id: null, model: null, created_at: Date.now(), finish_reason: null, stats: null, ...message };
+  store.messages.set(row.id, row);
+  return row;
+}
+
+export const messagesOf = (store, chat) => [...store.messages.values()].filter((message) => message.chat === chat.id).map(wire);
+export const wire = ({ chat: _, ...message }) => message;
+
+export function stats(prompt_tokens, completion_tokens) {
+  return { prompt_tokens, completion_tokens, ttft_ms: 38, prefill_tps: 612.4, decode_tps: 94.3, finish_reason: 'stop' };
+}
+
+/** A history that looks like someone's. */
+export function furnish(store) {
+  const titles = ['Heat pumps for a ten-year-old', 'Duplicate files in Python', 'Names for a grey cat', 'Soup from what is left', 'Why is the sky dark at night?', 'Letter to the landlord', 'Regular expressions, gently', 'A week in the Dolomites', 'Sourdough that does not rise', 'Rust lifetimes by example', 'Birthday speech for Ines', 'Meter readings as a table'];
+  titles.forEach((title, index) => {
+    const at = Date.now() - [0.02, 0.1, 0.9, 1.1, 2, 3.5, 5, 8, 11, 20, 31, 45][index] * DAY_MS;
+    const chat = addChat(store, { title, pinned: index === 2, at });
+    const question = addMessage(store, chat, { role: 'user', content: title, created_at: at });
+    const answer = addMessage(store, chat, { role: 'assistant', parent_id: question.id, content: `About “${title}”.`, model: chat.model, created_at: at + 1, finish_reason: 'stop', stats: stats(24, 310) });
+    chat.head = answer.id;
+  });
+}

@@ -1,0 +1,74 @@
+// Takes a picture of every view, in dark and light, on a wide screen and on a phone: node support/shots.mjs FOLDER
+import { mkdirSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { startMock } from '../mock/server.mjs';
+import { answer } from '../mock/answers.mjs';
+import { addMessage, stats } from '../mock/store.mjs';
+
+const folder = process.argv[2] ?? 'results/shots';
+const only = process.argv[3];
+mkdirSync(folder, { recursive: true });
+const mock = await startMock({ furnished: true, delay_ms: 5 });
+const chats = [...mock.store.chats.values()];
+
+// Two conversations with something to look at.
+for (const [chat, asked] of [
+  [chats[0], 'Explain how a heat pump works to a curious ten-year-old.'],
+  [chats[1], 'Write a Python function that finds duplicate files in a folder.'],
+]) {
+  const question = addMessage(mock.store, chat, { role: 'user', content: asked, created_at: 1 });
+  const reply = (version, at) => addMessage(mock.store, chat, { role: 'assistant', parent_id: question.id, content: answer(asked, version), model: chat.model, created_at: at, finish_reason: 'stop', stats: stats(214, 386) });
+  reply(1, 2);
+  chat.head = reply(2, 3).id;
+}
+
+const SCREENS = {
+  wide: { viewport: { width: 1440, height: 900 } },
+  phone: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
+};
+const VIEWS = {
+  opening: { hash: '#/' },
+  chat: { hash: `#/chat/${chats[0].id}` },
+  code: { hash: `#/chat/${chats[1].id}` },
+  models: { hash: '#/models' },
+  system: { hash: '#/system' },
+  settings: { hash: '#/settings' },
+  welcome: { hash: '#/welcome' },
+  palette: { hash: `#/chat/${chats[0].id}`, act: (page) => page.keyboard.press('Control+k') },
+  help: { hash: '#/models', act: (page) => page.keyboard.press('?') },
+  picker: { hash: '#/', act: (page) => page.click('.pick') },
+  drawer: { hash: `#/chat/${chats[0].id}`, screens: ['phone'], act: (page) => page.click('header .menu') },
+  streaming: {
+    hash: '#/',
+    act: async (page) => {
+      mock.control.holdAfter = 60;
+      await page.fill('#composer', 'Write a Python function that finds duplicate files in a folder.');
+      await page.click('button[type=submit]');
+      await page.waitForSelector('.answer figure');
+    },
+    after: () => mock.control.release(),
+  },
+};
+
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--font-render-hinting=none'] });
+for (const [screen, options] of Object.entries(SCREENS)) {
+  for (const theme of ['light', 'dark']) {
+    const context = await browser.newContext({ ...options, colorScheme: theme, reducedMotion: 'reduce', locale: 'en-GB' });
+    for (const [name, view] of Object.entries(VIEWS)) {
+      if ((view.screens && !view.screens.includes(screen)) || (only && !`${name}-${screen}-${theme}`.includes(only))) continue;
+      const page = await context.newPage();
+      page.on('console', (message) => message.type() === 'error' && console.log(name, message.text()));
+      page.on('pageerror', (error) => console.log(name, String(error)));
+      await page.goto(mock.base + view.hash);
+      await page.waitForLoadState('networkidle');
+      await view.act?.(page);
+      await page.waitForTimeout(150);
+      await page.screenshot({ path: `${folder}/${name}-${screen}-${theme}.png` });
+      view.after?.();
+      await page.close();
+    }
+    await context.close();
+  }
+}
+await browser.close();
+mock.close();

@@ -1,0 +1,108 @@
+// The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
+import { EventReader, type ServerEvent } from './sse';
+import type { Chat, ChatDetail, ErrorBody, Model, Status, TurnRequest } from './types';
+
+const ROOT = new URL('../onebit/', new URL('.', location.href));
+
+/** A refusal by the appliance, or (with status 0) no answer at all. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly retry_after_s: number | null = null,
+  ) {
+    super(message);
+  }
+}
+
+async function send(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(new URL(path, ROOT), {
+      method,
+      cache: 'no-store',
+      ...init,
+      headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...init.headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (cause) {
+    if (cause instanceof DOMException && cause.name === 'AbortError') throw cause;
+    throw new ApiError(0, 'unreachable', cause instanceof Error ? cause.message : String(cause));
+  }
+  if (response.ok) return response;
+  const error = await errorOf(response);
+  const wait = Number(response.headers.get('retry-after'));
+  throw new ApiError(response.status, error.code ?? error.type ?? '', error.message, wait > 0 ? wait : null);
+}
+
+async function errorOf(response: Response): Promise<ErrorBody> {
+  const text = await response.text();
+  try {
+    const body = JSON.parse(text) as { error?: ErrorBody };
+    if (body.error?.message) return body.error;
+  } catch {
+    // Not JSON: a proxy answered; its words are shown as they are.
+  }
+  return { message: text.slice(0, 200) || response.statusText };
+}
+
+const json = async <T>(method: string, path: string, body?: unknown): Promise<T> => (await send(method, path, body)).json() as Promise<T>;
+const id = encodeURIComponent;
+
+export const status = (): Promise<Status> => json('GET', 'status');
+
+export const models = async (): Promise<Model[]> => (await json<{ models: Model[] }>('GET', 'models')).models;
+export const loadModel = async (model: string): Promise<void> => void (await send('POST', `models/${id(model)}/load`));
+export const unloadModel = async (model: string): Promise<void> => void (await send('POST', `models/${id(model)}/unload`));
+
+export interface ChatPage {
+  query?: string;
+  before?: number;
+  limit?: number;
+}
+
+export async function chats(page: ChatPage = {}): Promise<Chat[]> {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(page)) if (value !== undefined && value !== '') query.set(name, String(value));
+  const text = query.toString();
+  return (await json<{ chats: Chat[] }>('GET', text ? `chats?${text}` : 'chats')).chats;
+}
+
+/** Takes a chat bare or wrapped in `{chat}`. */
+const chatOf = (body: Chat | { chat: Chat }): Chat => ('chat' in body ? body.chat : body);
+
+export const createChat = async (model: string): Promise<Chat> => chatOf(await json('POST', 'chats', { model }));
+export const chat = (chat: string): Promise<ChatDetail> => json('GET', `chats/${id(chat)}`);
+export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean }): Promise<void> =>
+  void (await send('PATCH', `chats/${id(chat)}`, change));
+export const deleteChat = async (chat: string): Promise<void> => void (await send('DELETE', `chats/${id(chat)}`));
+
+export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
+  stream('POST', `chats/${id(chat)}/turns`, turn, '', signal);
+export const resumeTurn = (turn: string, after: string, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
+  stream('GET', `turns/${id(turn)}/events`, undefined, after, signal);
+export const stopTurn = async (turn: string): Promise<void> => void (await send('POST', `turns/${id(turn)}/stop`));
+
+async function stream(method: string, path: string, body: unknown, after: string, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> {
+  const headers: Record<string, string> = { accept: 'text/event-stream' };
+  if (after !== '') headers['last-event-id'] = after;
+  const response = await send(method, path, body, { headers, signal });
+  if (!response.body) throw new ApiError(0, 'unreachable', 'the answer had no body');
+  return events(response.body);
+}
+
+async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  const lines = new EventReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield* lines.push(decoder.decode(value, { stream: true }));
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}

@@ -1,0 +1,99 @@
+// What the appliance sends and takes, as docs/http-api.md has it. Times are unix milliseconds.
+
+export type ModelState = 'absent' | 'ready' | 'loading' | 'loaded' | 'failed';
+
+export interface Model {
+  id: string;
+  name: string;
+  architecture: string;
+  file_bytes: number;
+  context_length: number;
+  quantisation: string;
+  state: ModelState;
+  memory_bytes?: number | null;
+  error?: string | null;
+}
+
+export interface Chat {
+  id: string;
+  title: string;
+  model: string | null;
+  pinned: boolean;
+  created_at: number;
+  updated_at: number;
+  /** The leaf that is shown; `null` while the chat is empty. */
+  head?: string | null;
+  /** Whether a turn of this chat runs now. */
+  running?: boolean;
+}
+
+export interface Stats {
+  prompt_tokens: number;
+  completion_tokens: number;
+  ttft_ms: number;
+  prefill_tps: number;
+  decode_tps: number;
+  finish_reason?: string | null;
+}
+
+export interface Message {
+  id: string;
+  parent_id: string | null;
+  role: 'system' | 'user' | 'assistant' | 'tool';
+  content: string;
+  /** What the model thought before it answered, where it says so. */
+  reasoning?: string | null;
+  model: string | null;
+  created_at: number;
+  /** `null` while the answer is still being written. */
+  finish_reason: string | null;
+  stats: Stats | null;
+}
+
+/** A turn that runs on the server, whoever started it. */
+export interface RunningTurn {
+  turn_id: string;
+  assistant_message_id: string;
+}
+
+export interface ChatDetail {
+  chat: Chat;
+  messages: Message[];
+  turns?: RunningTurn[];
+}
+
+export interface TurnRequest {
+  parent_id: string | null;
+  /** With it, a new question under `parent_id`; without, another answer to the question `parent_id`. */
+  content?: string;
+  model: string;
+  options?: TurnOptions;
+}
+
+export interface TurnOptions {
+  temperature?: number;
+  top_p?: number;
+  max_tokens?: number;
+  system?: string;
+}
+
+export interface Status {
+  version: string;
+  uptime_s: number;
+  models: Model[] | string[];
+  memory: { total_bytes: number; available_bytes: number; used_by_models_bytes: number };
+  queue: { active: number; waiting: number };
+}
+
+export interface ErrorBody {
+  message: string;
+  type?: string | null;
+  code?: string | null;
+  param?: string | null;
+}
+
+/** One piece of OpenAI's `chat.completion.chunk`. */
+export interface Chunk {
+  choices?: { delta?: { content?: string | null; reasoning_content?: string | null }; finish_reason?: string | null }[];
+  usage?: { prompt_tokens: number; completion_tokens: number } | null;
+}

@@ -1,0 +1,31 @@
+// What is open on the screen right now, and what is said aloud. Nothing here outlives a reload.
+
+export const ui = $state({
+  /** The sidebar as a drawer, on a narrow screen. */
+  drawer: false,
+  palette: false,
+  help: false,
+  /** Filled into the composer by a starter; the composer takes it and clears it. */
+  prompt: '',
+  /** What the screen reader says next. */
+  spoken: '',
+  notes: [] as { id: number; text: string; bad: boolean }[],
+});
+
+// Long enough to read two lines; a failure stays until it is dismissed.
+const NOTE_MS = 4000;
+let notes = 0;
+
+export function note(text: string, bad = false): void {
+  const id = ++notes;
+  ui.notes.push({ id, text, bad });
+  if (!bad) setTimeout(() => dropNote(id), NOTE_MS);
+}
+
+export function dropNote(id: number): void {
+  ui.notes = ui.notes.filter((note) => note.id !== id);
+}
+
+export const say = (text: string): void => void (ui.spoken = text);
+
+export const narrow = (): boolean => matchMedia('(max-width: 48rem)').matches;
