@@ -3,3 +3,4 @@
 pub mod cpu;
 pub mod format;
 pub mod huge;
+pub mod tokenizer;
