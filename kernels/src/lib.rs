@@ -3,4 +3,7 @@
 pub mod cpu;
 pub mod format;
 pub mod huge;
+pub mod kv;
+pub mod model;
+pub mod threads;
 pub mod tokenizer;
