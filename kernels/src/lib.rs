@@ -1,6 +1,7 @@
 //! Turns weights and tokens into logits; knows nothing of networks, clocks or processes.
 
 pub mod cpu;
+pub mod drivers;
 pub mod format;
 pub mod huge;
 pub mod kv;
