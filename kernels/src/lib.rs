@@ -1,5 +1,6 @@
 //! Turns weights and tokens into logits; knows nothing of networks, clocks or processes.
 
+pub mod bench;
 pub mod cpu;
 pub mod drivers;
 pub mod format;

@@ -70,7 +70,7 @@ fn scalar(tile: &[u8], x: &[i8], x_stride: usize, tokens: usize, y: &mut [i32], 
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::kernel::x86::{broadcast, load, load512};
+    use super::super::kernel::x86::{broadcast, broadcast512, load, load512};
     use super::{BLOCK_ROWS, LANE_BYTES, TILE_LANES};
     use std::arch::x86_64::*;
 
@@ -78,6 +78,16 @@ mod x86 {
     const TOKENS_AVX2: usize = 6;
     /// The same for AVX-512: 12 · 2 of 32.
     const TOKENS_AVX512: usize = 12;
+
+    /// The activations of T tokens, `lanes` groups of four each.
+    #[inline(always)]
+    fn rows<const T: usize>(x: &[i8], stride: usize, lanes: usize) -> [&[[i8; 4]]; T] {
+        let mut rows = [[].as_slice(); T];
+        for (t, row) in rows.iter_mut().enumerate() {
+            *row = &x[t * stride..].as_chunks::<4>().0[..lanes];
+        }
+        rows
+    }
 
     #[target_feature(enable = "avx2")]
     pub(super) fn avx2(
@@ -119,14 +129,13 @@ mod x86 {
         y: &mut [i32],
         y_stride: usize,
     ) {
-        let x: [&[[i8; 4]]; T] = std::array::from_fn(|t| {
-            &x[t * x_stride..][..4 * lanes.len()].as_chunks::<4>().0[..lanes.len()]
-        });
+        let x: [&[[i8; 4]]; T] = rows(x, x_stride, lanes.len());
         let mut sums = [[_mm256_setzero_si256(); 2]; T];
         for (i, lane) in lanes.iter().enumerate() {
             let w = [load(lane, 64 * half), load(lane, 64 * half + 32)];
             for t in 0..T {
-                let x = broadcast(&x[t][i], 0);
+                // SAFETY: `rows` gave every token as many groups of four as there are lanes, and i is a lane.
+                let x = broadcast(unsafe { x[t].get_unchecked(i) }, 0);
                 sums[t][0] = _mm256_add_epi16(sums[t][0], _mm256_maddubs_epi16(w[0], x));
                 sums[t][1] = _mm256_add_epi16(sums[t][1], _mm256_maddubs_epi16(w[1], x));
             }
@@ -196,14 +205,13 @@ mod x86 {
         y: &mut [i32],
         y_stride: usize,
     ) {
-        let x: [&[[i8; 4]]; T] = std::array::from_fn(|t| {
-            &x[t * x_stride..][..4 * lanes.len()].as_chunks::<4>().0[..lanes.len()]
-        });
+        let x: [&[[i8; 4]]; T] = rows(x, x_stride, lanes.len());
         let mut sums = [[_mm512_setzero_si512(); 2]; T];
         for (i, lane) in lanes.iter().enumerate() {
             let w = [load512(lane, 0), load512(lane, 64)];
             for t in 0..T {
-                let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][i].map(i8::cast_unsigned)));
+                // SAFETY: `rows` gave every token as many groups of four as there are lanes, and i is a lane.
+                let x = broadcast512(unsafe { x[t].get_unchecked(i) }, 0);
                 sums[t][0] = _mm512_dpbusd_epi32(sums[t][0], w[0], x);
                 sums[t][1] = _mm512_dpbusd_epi32(sums[t][1], w[1], x);
             }

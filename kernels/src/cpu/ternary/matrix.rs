@@ -3,7 +3,7 @@
 use super::activations::Int8Rows;
 use super::gemm::{self, LANE_BYTES, TILE_LANES, Tile};
 use super::kernel::{BlockCodes, GemvBlock, Unpack};
-use super::{BLOCK_ROWS, p2};
+use super::{BLOCK_ROWS, b5, p2, sparse};
 use crate::huge::{HugeBuffer, HugeError};
 use std::ops::Range;
 
@@ -12,16 +12,25 @@ use std::ops::Range;
 pub enum Layout {
     /// 2.0 bits a weight, any ternary weights.
     P2,
+    /// 1.6 bits a weight, any ternary weights.
+    B5,
+    /// 1.25 bits a weight, exactly one zero in every four columns.
+    S34,
+    /// 1.25 bits a weight, exactly two zeros in every four columns.
+    S24,
 }
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Layout; 1] = [Layout::P2];
+    pub const ALL: [Layout; 4] = [Layout::P2, Layout::B5, Layout::S34, Layout::S24];
 
     /// The lower-case name, as shown by the benchmarks.
     pub fn name(self) -> &'static str {
         match self {
             Layout::P2 => "p2",
+            Layout::B5 => "b5",
+            Layout::S34 => "s34",
+            Layout::S24 => "s24",
         }
     }
 
@@ -29,6 +38,8 @@ impl Layout {
     fn block_bytes(self, columns: usize) -> usize {
         match self {
             Layout::P2 => p2::block_bytes(columns),
+            Layout::B5 => b5::block_bytes(columns),
+            Layout::S34 | Layout::S24 => sparse::block_bytes(columns),
         }
     }
 
@@ -36,31 +47,45 @@ impl Layout {
     fn lanes(self, columns: usize) -> usize {
         match self {
             Layout::P2 => columns.div_ceil(16) * 4,
+            Layout::B5 => b5::lanes(columns),
+            Layout::S34 | Layout::S24 => columns.div_ceil(128) * 32,
         }
     }
 
     /// Lanes unpacked at a time: whole steps, at most [`TILE_LANES`].
     fn tile_lanes(self) -> usize {
         match self {
-            Layout::P2 => TILE_LANES,
+            Layout::P2 | Layout::S34 | Layout::S24 => TILE_LANES,
+            Layout::B5 => b5::TILE_LANES,
         }
     }
 
     fn gemv_variants(self) -> Vec<(&'static str, GemvBlock)> {
         match self {
             Layout::P2 => p2::gemv_variants(),
+            Layout::B5 => b5::gemv_variants(),
+            Layout::S34 => sparse::one_zero_gemv_variants(),
+            Layout::S24 => sparse::two_zeros_gemv_variants(),
         }
     }
 
     fn unpack_variants(self) -> Vec<(&'static str, Unpack)> {
         match self {
             Layout::P2 => p2::unpack_variants(),
+            Layout::B5 => b5::unpack_variants(),
+            Layout::S34 => sparse::one_zero_unpack_variants(),
+            Layout::S24 => sparse::two_zeros_unpack_variants(),
         }
     }
 
-    fn pack_block(self, codes: &BlockCodes<'_>, out: &mut [u8]) -> Result<(), PackError> {
+    /// Packs one block; the error is the row in the block and the first column of four weights that the layout
+    /// cannot hold.
+    fn pack_block(self, codes: &BlockCodes<'_>, out: &mut [u8]) -> Result<(), (usize, usize)> {
         match self {
             Layout::P2 => p2::pack(codes, out),
+            Layout::B5 => b5::pack(codes, out),
+            Layout::S34 => sparse::pack(&sparse::ONE_ZERO, codes, out)?,
+            Layout::S24 => sparse::pack(&sparse::TWO_ZEROS, codes, out)?,
         }
         Ok(())
     }
@@ -78,6 +103,18 @@ pub enum PackError {
         column: usize,
         /// What it is.
         value: i8,
+    },
+    /// Four weights with the wrong number of zeros.
+    #[error("layout {layout} cannot hold the weights at row {row}, columns {column} to {}: they need {zeros}; pack as p2 or b5", column + 3)]
+    Pattern {
+        /// The layout's name.
+        layout: &'static str,
+        /// What the layout asks of every four columns.
+        zeros: &'static str,
+        /// Row of the weights.
+        row: usize,
+        /// First column of the four.
+        column: usize,
     },
     /// A matrix without rows or columns.
     #[error("a matrix of {rows} rows and {columns} columns has no weights")]
@@ -179,7 +216,20 @@ impl TernaryMatrix {
                     });
                 }
             }
-            layout.pack_block(&BlockCodes::new(&codes, stride), out)?;
+            let first = block * BLOCK_ROWS;
+            let codes = BlockCodes::new(&codes, stride, rows - first, columns);
+            layout
+                .pack_block(&codes, out)
+                .map_err(|(row, column)| PackError::Pattern {
+                    layout: layout.name(),
+                    zeros: if layout == Layout::S34 {
+                        "exactly one zero"
+                    } else {
+                        "exactly two zeros"
+                    },
+                    row: first + row,
+                    column,
+                })?;
         }
         Ok(TernaryMatrix {
             layout,
@@ -188,6 +238,26 @@ impl TernaryMatrix {
             weights,
             kernels: kernels(layout, None),
         })
+    }
+
+    /// The rows of `one` repeated `times` times (benches: packing random weights would take longer than
+    /// measuring them).
+    pub(crate) fn repeat(one: &TernaryMatrix, times: usize) -> Result<TernaryMatrix, PackError> {
+        let bytes = one.bytes();
+        let mut weights = HugeBuffer::zeroed(bytes * times)?;
+        for copy in weights.bytes_mut().chunks_exact_mut(bytes) {
+            copy.copy_from_slice(one.weights.bytes());
+        }
+        Ok(TernaryMatrix {
+            rows: one.n_blocks() * BLOCK_ROWS * times,
+            weights,
+            ..*one
+        })
+    }
+
+    /// The packed bytes.
+    pub(crate) fn packed(&self) -> &[u8] {
+        self.weights.bytes()
     }
 
     /// The layout it was packed in.
@@ -325,7 +395,7 @@ impl TernaryMatrix {
 fn kernels(layout: Layout, name: Option<&str>) -> Kernels {
     fn choose<F: Copy>(mut list: Vec<(&'static str, F)>, name: Option<&str>) -> (&'static str, F) {
         // The variants are sorted slowest first; an operation without the wanted one falls to the next slower.
-        const ORDER: [&str; 4] = ["scalar", "avx2", "avxvnni", "avx512vnni"];
+        const ORDER: [&str; 5] = ["scalar", "avx2", "avxvnni", "avx512vnni", "avx512vbmi"];
         let rank = |n: &str| ORDER.iter().position(|o| *o == n);
         if let Some(limit) = name.and_then(rank) {
             list.retain(|v| rank(v.0).is_some_and(|r| r <= limit));

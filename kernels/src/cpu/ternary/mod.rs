@@ -15,13 +15,18 @@
 //! Knows nothing of files, layers, scales of weights, or threads: callers choose which blocks they compute.
 
 pub mod activations;
+mod b5;
 mod gemm;
 mod kernel;
 mod matrix;
 mod p2;
+mod sparse;
 
 pub use activations::{Int8Rows, NotFinite};
 pub use matrix::{Layout, PackError, TernaryMatrix};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use kernel::x86;
 
 /// Rows of a block: two 64-byte vectors of 32-bit lanes, or four of 32 bytes.
 pub const BLOCK_ROWS: usize = 32;

@@ -21,8 +21,21 @@ fn weights(layout: Layout, rows: usize, columns: usize, dice: &mut Dice) -> Vec<
     for _ in 0..rows {
         let mut row = Vec::new();
         while row.len() < columns {
-            let _ = layout;
-            row.extend((0..4).map(|_| dice.roll(3) as i8 - 1));
+            let sign = |dice: &mut Dice| dice.roll(2) as i8 * 2 - 1;
+            let mut four: [i8; 4] = match layout {
+                Layout::P2 | Layout::B5 => std::array::from_fn(|_| dice.roll(3) as i8 - 1),
+                Layout::S34 | Layout::S24 => std::array::from_fn(|_| sign(dice)),
+            };
+            match layout {
+                Layout::P2 | Layout::B5 => {}
+                Layout::S34 => four[dice.roll(4)] = 0,
+                Layout::S24 => {
+                    let first = dice.roll(4);
+                    four[first] = 0;
+                    four[(first + 1 + dice.roll(3)) % 4] = 0;
+                }
+            }
+            row.extend(four);
         }
         all.extend_from_slice(&row[..columns]);
     }
@@ -102,7 +115,7 @@ fn extremes_do_not_overflow() {
     for columns in [2560, 6912, 20_000] {
         for w in [1i8, -1] {
             for x in [127i8, -127] {
-                for layout in [Layout::P2] {
+                for layout in [Layout::P2, Layout::B5] {
                     check(
                         layout,
                         33,
@@ -134,6 +147,47 @@ fn a_weight_that_is_not_ternary_is_named() {
 }
 
 #[test]
+fn the_sparse_layouts_refuse_other_patterns() {
+    for (layout, four) in [
+        (Layout::S34, [1, 0, 0, 1]),
+        (Layout::S34, [1, 1, -1, 1]),
+        (Layout::S24, [0, 1, 1, 1]),
+        (Layout::S24, [0; 4]),
+    ] {
+        let error = TernaryMatrix::pack(layout, 40, 64, |r, out| {
+            let good: [i8; 4] = if layout == Layout::S34 {
+                [0, 1, -1, 1]
+            } else {
+                [0, 1, 0, -1]
+            };
+            out.as_chunks_mut::<4>().0.fill(good);
+            if r == 34 {
+                out[12..16].copy_from_slice(&four);
+            }
+        })
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("row 34, columns 12 to 15"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn extremes_of_the_sparse_layouts() {
+    for (layout, zeros) in [(Layout::S34, 1), (Layout::S24, 2)] {
+        for w in [1i8, -1] {
+            let weights: Vec<i8> = (0..33 * 6912)
+                .map(|c| if c % 4 < zeros { 0 } else { w })
+                .collect();
+            for x in [127i8, -127] {
+                check(layout, 33, 6912, &weights, &vec![vec![x; 6912]; 7]);
+            }
+        }
+    }
+}
+
+#[test]
 fn impossible_shapes_are_errors() {
     let pack =
         |rows, columns| TernaryMatrix::pack(Layout::P2, rows, columns, |_, _| {}).unwrap_err();
@@ -152,4 +206,19 @@ fn sizes_follow_the_bits_a_weight() {
             .bytes()
     };
     assert_eq!(bytes(Layout::P2, 64, 2560), 64 * 2560 / 4);
+    assert_eq!(bytes(Layout::B5, 64, 2560), 64 * 2560 / 5);
+    // 6912 columns are 1728 lanes, 346 steps of five: 6920 columns' worth.
+    assert_eq!(bytes(Layout::B5, 64, 6912), 64 * 6920 / 5);
+    let sparse = |layout, zeros: usize| {
+        let fill = |_: usize, out: &mut [i8]| {
+            out.iter_mut()
+                .enumerate()
+                .for_each(|(c, w)| *w = i8::from(c % 4 >= zeros))
+        };
+        TernaryMatrix::pack(layout, 64, 6912, fill).unwrap().bytes()
+    };
+    assert_eq!(
+        (sparse(Layout::S34, 1), sparse(Layout::S24, 2)),
+        (64 * 6912 * 5 / 32, 64 * 6912 * 5 / 32)
+    );
 }
