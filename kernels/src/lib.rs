@@ -6,6 +6,8 @@ pub mod drivers;
 pub mod format;
 pub mod huge;
 pub mod kv;
+pub mod measure;
 pub mod model;
+pub mod sampler;
 pub mod threads;
 pub mod tokenizer;
