@@ -6,9 +6,11 @@ pub mod activation;
 pub mod attention;
 pub mod dense;
 pub mod elementwise;
+pub mod float_matrix;
 pub mod inputs;
 pub mod norm;
 pub mod rope;
+pub mod scan;
 pub(crate) mod shared;
 pub mod ternary;
 

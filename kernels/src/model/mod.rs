@@ -4,6 +4,7 @@
 //! [`Cache`](crate::kv::Cache) that the caller owns, so one model serves many caches.
 
 mod attend;
+pub mod bert;
 mod config;
 mod forward;
 mod logits;
