@@ -63,7 +63,7 @@ describe('catalogues', () => {
   const en = read('en.json');
   const holes = (text: string) => (text.match(/\{\w+\}/g) ?? []).sort();
 
-  test.each(readdirSync(folder))('%s has every word and the same places to fill', (name) => {
+  test.each(readdirSync(folder))('%s has every word and the same places to fill', (name: string) => {
     const words = read(name);
     expect(Object.keys(words).sort()).toEqual(Object.keys(en).sort());
     for (const key of Object.keys(en)) expect([key, holes(words[key] ?? '')]).toEqual([key, holes(en[key] ?? '')]);

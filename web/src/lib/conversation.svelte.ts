@@ -29,21 +29,25 @@ export class Conversation {
   #abort: AbortController | null = null;
   #unseen: ServerEvent[] = [];
   #frame = 0;
+  /** Grows with every turn, so that a slow answer about the past does not replace what happened since. */
+  #age = 0;
 
   constructor(readonly id: string | null) {}
 
   /** What is on screen, without the answer that runs. */
-  readonly nodes: Node[] = $derived(path(this.messages, this.head).filter((node) => !running(this.turn) || node.message.id !== this.turn?.answer_id));
+  readonly nodes: Node[] = $derived(path(this.messages, this.head).filter((node) => this.turn === null || node.message.id !== this.turn.answer_id));
   readonly running: boolean = $derived(running(this.turn));
 
   async load(): Promise<void> {
     if (this.id === null) return;
+    const age = this.#age;
     try {
       const { chat, messages, turns } = await api.chat(this.id);
       this.chat = chat;
       this.error = null;
       this.known = true;
-      if (this.running) return;
+      if (age !== this.#age) return;
+      this.turn = null;
       this.messages = new Map(messages.map((message) => [message.id, message]));
       this.head = chat.head ?? null;
       const now = turns?.[0];
@@ -79,7 +83,7 @@ export class Conversation {
   async retry(): Promise<void> {
     const turn = this.turn;
     if (!turn || !this.#request || this.running) return;
-    const stored = turn.turn_id === null ? null : (turn.question?.id ?? this.#request.parent_id);
+    const stored = turn.turn_id === null ? null : turn.question?.id || this.#request.parent_id;
     if (stored) await this.again(stored);
     else await this.#start({ ...this.#request, ...this.#how() });
   }
@@ -96,6 +100,7 @@ export class Conversation {
     if (this.running || this.id === null) return;
     const id = this.id;
     this.#request = request;
+    this.#age += 1;
     this.turn = { ...sent(performance.now()), question: request.content === undefined ? null : placeholder(request) };
     // The question is on screen at once, under the message that it answers to.
     this.head = request.parent_id;
@@ -103,6 +108,7 @@ export class Conversation {
   }
 
   #resume(turn_id: string, answer_id: string): void {
+    this.#age += 1;
     this.turn = resumed(turn_id, answer_id, performance.now());
     void this.#follow((signal) => api.resumeTurn(turn_id, '', signal));
   }
@@ -217,7 +223,7 @@ export function conversation(id: string): Conversation {
     found = new Conversation(id);
     open.set(id, found);
   }
-  void found.load();
+  if (!found.running) void found.load();
   return found;
 }
 

@@ -51,8 +51,11 @@ export function bytes(value: number): string {
   return new Intl.NumberFormat(current.code, { style: 'unit', unit: units[step], maximumFractionDigits: scaled < 10 && step > 1 ? 1 : 0 }).format(scaled);
 }
 
-export const seconds = (ms: number): string =>
-  new Intl.NumberFormat(current.code, { style: 'unit', unit: 'second', unitDisplay: 'narrow', maximumFractionDigits: ms < 10_000 ? 2 : 0 }).format(ms / 1000);
+/** A time as a person would say it: milliseconds below a second, then seconds. */
+export function duration(ms: number): string {
+  const [unit, value, digits] = ms < 1000 ? ['millisecond', ms, 0] : ['second', ms / 1000, ms < 10_000 ? 1 : 0];
+  return new Intl.NumberFormat(current.code, { style: 'unit', unit: String(unit), unitDisplay: 'short', maximumFractionDigits: Number(digits) }).format(Number(value));
+}
 
 export const compact = (value: number): string => new Intl.NumberFormat(current.code, { notation: 'compact', maximumFractionDigits: 1 }).format(value);
 

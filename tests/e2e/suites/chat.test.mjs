@@ -1,0 +1,220 @@
+// The chat, end to end, against the mock: send, watch, stop, again, edit, branch, come back.
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { startMock } from '../mock/server.mjs';
+import { answered, ask, shut, withPage } from '../support/page.mjs';
+
+let mock;
+before(async () => {
+  mock = await startMock({ delay_ms: 2 });
+});
+beforeEach(() => {
+  mock.control.release();
+  mock.store.chats.clear();
+  mock.store.messages.clear();
+  mock.store.turns.clear();
+});
+after(async () => {
+  await shut();
+  mock.close();
+});
+
+describe('chat', () => {
+  test('streams an answer with code, and the list names the chat', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 60;
+      await ask(page, 'Write a Python function for duplicates.');
+      await page.waitForSelector('.answer[aria-busy=true] figure');
+      assert.equal(await page.locator('.question .text').innerText(), 'Write a Python function for duplicates.');
+      assert.match(page.url(), /#\/chat\/[0-9a-f]{24}$/);
+      mock.control.release();
+      const text = await answered(page);
+      assert.match(text, /Two things to know/);
+      await page.waitForSelector('.hljs-keyword');
+      assert.match(await page.locator('.answer .reading').last().innerText(), /94\.3 tok\/s/);
+      await page.waitForSelector('nav li a[aria-current=page] >> text=Write a Python function');
+    }));
+
+  test('finished blocks are never rendered again while the answer grows', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 150;
+      await ask(page, 'a long answer');
+      await page.waitForSelector('.answer .block:nth-child(6)');
+      await page.evaluate(() => {
+        const blocks = [...document.querySelectorAll('.answer .block')].slice(0, -1);
+        globalThis.changed = 0;
+        const observer = new MutationObserver((records) => (globalThis.changed += records.length));
+        for (const block of blocks) observer.observe(block, { childList: true, subtree: true, characterData: true });
+      });
+      mock.control.release();
+      await answered(page);
+      assert.equal(await page.evaluate(() => globalThis.changed), 0);
+    }));
+
+  test('stops, and what came is kept', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 20;
+      await ask(page, 'a long answer');
+      await page.waitForSelector('.answer[aria-busy=true] .block');
+      await page.click('button.stop');
+      mock.control.release();
+      await answered(page);
+      assert.match(await page.locator('.answer footer').innerText(), /Stopped/);
+    }));
+
+  test('answers again, edits, and walks the branches; a reload keeps the place', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'one');
+      assert.match(await answered(page), /version 1/);
+      await page.click('.answer button[aria-label="Answer again"]');
+      await page.waitForSelector('.answer .branches >> text=2/2');
+      assert.match(await answered(page), /version 2/);
+      await page.click('.answer button[aria-label="Previous version"]');
+      await page.waitForSelector('.answer .prose >> text=version 1');
+
+      await page.hover('.question');
+      await page.click('.question button[aria-label=Edit]');
+      await page.fill('.edit textarea', 'another one');
+      await page.press('.edit textarea', 'Enter');
+      await page.waitForSelector('.question .branches >> text=2/2');
+      assert.match(await answered(page), /You wrote: another one/);
+      await page.reload();
+      await page.waitForSelector('.question .branches >> text=2/2');
+      await page.click('.question button[aria-label="Previous version"]');
+      await page.waitForSelector('.question .text >> text=/^one$/');
+      await page.waitForSelector('.answer .branches');
+    }));
+
+  test('a reload takes the running answer up again', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 30;
+      await ask(page, 'Explain a heat pump');
+      await page.waitForSelector('.answer[aria-busy=true] .block');
+      await page.reload();
+      await page.waitForSelector('.answer[aria-busy=true] .prose >> text=fridge');
+      mock.control.release();
+      assert.match(await answered(page), /moving is easier than making/);
+      assert.equal(await page.locator('.question').count(), 1);
+      assert.equal(await page.locator('.answer').count(), 1);
+    }));
+
+  test('several chats write at once', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 10;
+      await ask(page, 'first, a long answer');
+      await page.waitForSelector('.answer[aria-busy=true] .block');
+      await page.click('.sidebar .new');
+      await ask(page, 'second, heat pump');
+      await page.waitForSelector('.answer[aria-busy=true] .prose >> text=heat');
+      assert.equal(await page.locator('.list .bit.live').count(), 2);
+      mock.control.release();
+      assert.match(await answered(page), /moving is easier/);
+      await page.click('.list a[title^=first]');
+      assert.match(await answered(page), /Part 40/);
+    }));
+
+  test('thoughts fold away when the answer begins', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'think of a prime');
+      assert.match(await answered(page), /Thirteen/);
+      const fold = page.locator('.answer section button');
+      assert.equal(await fold.getAttribute('aria-expanded'), 'false');
+      await fold.click();
+      await page.waitForSelector('.answer section >> text=Twelve is not prime');
+    }));
+
+  test('a draft is kept for each chat', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'one');
+      await answered(page);
+      await page.fill('#composer', 'half a thought');
+      await page.click('.sidebar .new');
+      assert.equal(await page.inputValue('#composer'), '');
+      await page.goBack();
+      assert.equal(await page.inputValue('#composer'), 'half a thought');
+      await page.reload();
+      assert.equal(await page.inputValue('#composer'), 'half a thought');
+    }));
+
+  test('copies over plain http too', () =>
+    withPage(mock.base, {}, async (page) => {
+      await page.addInitScript(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
+      await page.reload();
+      await page.evaluate(() => document.addEventListener('copy', () => (globalThis.taken = String(getSelection() ?? '') || document.activeElement?.value)));
+      await ask(page, 'python please');
+      await answered(page);
+      await page.click('.answer figure button:has-text("Copy")');
+      await page.waitForSelector('figure >> text=Copied');
+      assert.match(await page.evaluate(() => globalThis.taken), /^from collections import/);
+    }));
+
+  test('hostile Markdown does nothing', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'hostile');
+      await answered(page);
+      assert.equal(await page.locator('.answer .prose :is(img, script, b)').count(), 0);
+      const links = await page.locator('.answer .prose a').evaluateAll((all) => all.map((one) => new URL(one.href).protocol));
+      assert.deepEqual(links, ['https:', 'https:']);
+    }));
+});
+
+describe('failure', () => {
+  const refused = [/status of (429|503|400)/];
+
+  test('a full queue says so, and trying again works', () =>
+    withPage(mock.base, { allow: refused }, async (page) => {
+      mock.control.failNext = { status: 429, code: 'queue_full', message: '4 answers wait already' };
+      await ask(page, 'one');
+      await page.waitForSelector('.notice >> text=The appliance is busy');
+      assert.equal(await page.locator('.question .text').innerText(), 'one');
+      await page.click('.notice button');
+      assert.match(await answered(page), /version 1/);
+      assert.equal(await page.locator('.question').count(), 1);
+    }));
+
+  test('an engine that dies leaves the part that came', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.breakAfter = 20;
+      await ask(page, 'heat pump');
+      await page.waitForSelector('.notice >> text=broke off');
+      assert.match(await page.locator('.answer .prose').innerText(), /fridge/);
+      await page.click('.notice button');
+      assert.match(await answered(page), /moving is easier/);
+    }));
+
+  test('a chat that is gone says so', () =>
+    withPage(mock.base, { allow: [/404/] }, async (page) => {
+      await page.goto(`${mock.base}#/chat/000000000000000000000000`);
+      await page.waitForSelector('.notice >> text=no longer here');
+    }));
+});
+
+describe('list', () => {
+  test('renames, pins, finds and deletes', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'about whales');
+      await answered(page);
+      const menu = async (name) => {
+        await page.hover('.list li');
+        await page.click('.list li .more button');
+        await page.click(`[role=menuitem]:has-text("${name}")`);
+      };
+      await menu('Rename');
+      await page.fill('dialog input', 'Sea');
+      await page.press('dialog input', 'Enter');
+      await page.waitForSelector('.list a[title=Sea]');
+      await menu('Pin');
+      await page.waitForSelector('.list h2 >> text=Pinned');
+      await page.fill('#search', 'whales');
+      await page.waitForSelector('.list h2 >> text=Found');
+      await page.waitForSelector('.list a[title=Sea]');
+      await page.fill('#search', 'nothing of the kind');
+      await page.waitForSelector('.list >> text=Nothing found');
+      await page.fill('#search', '');
+      await page.waitForSelector('.list a[title=Sea]');
+      await menu('Delete');
+      await page.click('dialog button.danger');
+      await page.waitForSelector('.list >> text=will be listed');
+      assert.match(page.url(), /#\/$/);
+    }));
+});
