@@ -22,6 +22,7 @@ usage() {
     cat <<'EOF'
 Usage: ./install.sh --source [options]     build this checkout, install and start it
        ./install.sh --uninstall [options]  stop and remove it; data stays
+       ./install.sh --fetch-model          only put the default model into the cache
 
   --model FILE     import this GGUF file instead of fetching the small default model
   --no-model       import no model
@@ -84,6 +85,7 @@ options() {
         case $1 in
             --source) action=source ;;
             --uninstall) action=uninstall ;;
+            --fetch-model) action=fetch ;;
             --model | --prefix | --listen)
                 [ $# -ge 2 ] || die "$1 needs a value; see --help"
                 case $1 in
@@ -466,6 +468,7 @@ main() {
     case $action in
         source) install_from_source ;;
         uninstall) uninstall ;;
+        fetch) fetch_model ;;
     esac
 }
 

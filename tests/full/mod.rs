@@ -1,0 +1,5 @@
+//! Minutes of work on the real model: `tests/run --full`.
+
+mod parity; // the same next token as llama.cpp
+mod perplexity; // the same perplexity as llama.cpp
+mod streams; // two hundred clients at once
