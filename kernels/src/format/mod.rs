@@ -6,6 +6,7 @@ mod kind;
 
 // Dense formats, one file each, and the row that any of them decodes to.
 pub mod float;
+pub mod i6;
 pub mod q4;
 pub mod q4_k;
 pub mod q5;
@@ -13,5 +14,9 @@ pub mod q6_k;
 pub mod q8_0;
 pub mod row;
 
+// Ternary packings, one view over all of them.
+pub mod ternary;
+
 pub use gguf::{Gguf, GgufError, Tensor, TensorInfo};
 pub use kind::TensorKind;
+pub use ternary::{Packing, TernaryError, TernaryRows};

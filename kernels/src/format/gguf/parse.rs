@@ -108,6 +108,15 @@ fn alignment(values: &HashMap<String, Value>) -> Result<u64, GgufError> {
 fn place(tensors: &mut [TensorInfo], available: u64) -> Result<(), GgufError> {
     let mut starts: Vec<u64> = tensors.iter().map(|tensor| tensor.offset).collect();
     starts.sort_unstable();
+    if tensors
+        .iter()
+        .any(|tensor| tensor.kind == TensorKind::Q2G128 && is_q2_of_64(tensor, &starts, available))
+    {
+        let shared = tensors
+            .iter_mut()
+            .filter(|tensor| tensor.kind == TensorKind::Q2G128);
+        shared.for_each(|tensor| tensor.kind = TensorKind::Q2G64);
+    }
     for tensor in tensors {
         // The size of an unknown kind is unknown: what reaches to the next tensor belongs to it.
         let size = match tensor.kind.tensor_bytes(&tensor.dims) {
@@ -136,6 +145,22 @@ fn place(tensors: &mut [TensorInfo], available: u64) -> Result<(), GgufError> {
         tensor.bytes = size;
     }
     Ok(())
+}
+
+/// Two layouts share the number 42. A tensor shows which one a file means when only one size fills
+/// the room up to the next tensor; where none does, it is PrismML's, which had the number first.
+fn is_q2_of_64(tensor: &TensorInfo, starts: &[u64], available: u64) -> bool {
+    let next = starts.partition_point(|&start| start <= tensor.offset);
+    let room = starts
+        .get(next)
+        .copied()
+        .unwrap_or(available)
+        .saturating_sub(tensor.offset);
+    let fills = |kind: TensorKind| {
+        kind.tensor_bytes(&tensor.dims)
+            .is_some_and(|size| size <= room && room - size < DEFAULT_ALIGNMENT)
+    };
+    fills(TensorKind::Q2G64) && !fills(TensorKind::Q2G128)
 }
 
 struct Cursor<'a> {

@@ -175,3 +175,25 @@ fn the_writer_checks_what_it_is_told() {
     );
     assert!(file.to_bytes(&[&[0; 34], &[0; 34]]).is_err());
 }
+
+#[test]
+fn the_two_layouts_of_number_42_are_told_apart() {
+    for (kind, data) in [
+        (TensorKind::Q2G128, 256 / 128 * 34),
+        (TensorKind::Q2G64, 256 / 64 * 18),
+    ] {
+        for tensors in 1..3 {
+            let mut file = GgufBuilder::new();
+            let bytes = vec![0; data];
+            for index in 0..tensors {
+                file.tensor(&format!("w{index}"), &[256, 16], kind).unwrap();
+            }
+            let gguf =
+                Gguf::from_bytes(file.to_bytes(&vec![bytes.as_slice(); tensors]).unwrap()).unwrap();
+            assert!(
+                gguf.tensors().iter().all(|info| info.kind == kind),
+                "{kind}"
+            );
+        }
+    }
+}
