@@ -14,9 +14,11 @@ pub mod q6_k;
 pub mod q8_0;
 pub mod row;
 
-// Ternary packings, one view over all of them.
+// Ternary packings, one view over all of them, and one over every matrix of a file.
+pub mod matrix;
 pub mod ternary;
 
 pub use gguf::{Gguf, GgufError, Tensor, TensorInfo};
 pub use kind::TensorKind;
+pub use matrix::{Matrix, MatrixError};
 pub use ternary::{Packing, TernaryError, TernaryRows};
