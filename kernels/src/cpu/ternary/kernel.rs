@@ -96,6 +96,24 @@ pub(crate) mod x86 {
         unsafe { _mm256_loadu_si256(bytes.as_ptr().add(offset).cast()) }
     }
 
+    /// 32 activations at `offset`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(crate) fn load_i8<const N: usize>(x: &[i8; N], offset: usize) -> __m256i {
+        assert!(offset + 32 <= N);
+        // SAFETY: the range was checked on the line above; the load may be unaligned.
+        unsafe { _mm256_loadu_si256(x.as_ptr().add(offset).cast()) }
+    }
+
+    /// 64 activations at `offset`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn load512_i8<const N: usize>(x: &[i8; N], offset: usize) -> __m512i {
+        assert!(offset + 64 <= N);
+        // SAFETY: the range was checked on the line above; the load may be unaligned.
+        unsafe { _mm512_loadu_si512(x.as_ptr().add(offset).cast()) }
+    }
+
     /// Stores 32 bytes at element `offset`.
     #[inline]
     #[target_feature(enable = "avx2")]
