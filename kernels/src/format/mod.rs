@@ -2,7 +2,10 @@
 
 // Containers.
 pub mod gguf;
+pub mod h1b;
+pub mod htok;
 mod kind;
+pub mod safetensors;
 
 // Dense formats, one file each, and the row that any of them decodes to.
 pub mod float;
