@@ -14,20 +14,33 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "error"]),
     ("process", &["domain", "error", "host"]),
     ("fetch", &["domain", "error"]),
-    ("engines", &["domain", "error", "config", "store", "process", "fetch", "host"]),
+    (
+        "engines",
+        &[
+            "domain", "error", "config", "store", "process", "fetch", "host",
+        ],
+    ),
     ("rag", &["domain", "error", "process"]),
-    ("agents", &["domain", "error", "config", "store", "process", "fetch"]),
+    (
+        "agents",
+        &["domain", "error", "config", "store", "process", "fetch"],
+    ),
     ("trust", &["domain", "error", "config", "store"]),
     ("mesh", &["domain", "error", "config", "store", "fetch"]),
     (
         "app",
         &[
-            "domain", "error", "config", "store", "process", "fetch", "host", "engines", "rag", "agents", "trust",
-            "mesh",
+            "domain", "error", "config", "store", "process", "fetch", "host", "engines", "rag",
+            "agents", "trust", "mesh",
         ],
     ),
     ("api", &["domain", "error", "config", "app"]),
-    ("cli", &["domain", "error", "config", "store", "fetch", "host", "engines", "app", "api"]),
+    (
+        "cli",
+        &[
+            "domain", "error", "config", "store", "fetch", "host", "engines", "app", "api",
+        ],
+    ),
 ];
 
 /// What is at home in one place of the appliance, and the only places that may name it.
@@ -51,14 +64,21 @@ fn arrows_point_down_and_siblings_do_not_meet() {
     for source in sources("appliance/src") {
         let layer = source.layer();
         let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-            assert!(matches!(layer, "lib" | "main"), "{layer} is in no layer: add it to LAYERS and ARCHITECTURE.md");
+            assert!(
+                matches!(layer, "lib" | "main"),
+                "{layer} is in no layer: add it to LAYERS and ARCHITECTURE.md"
+            );
             continue;
         };
         for (line, text) in source.code_lines() {
             for named in crate_paths(text) {
                 let is_layer = LAYERS.iter().any(|(name, _)| *name == named);
                 if is_layer && named != layer && !allowed.contains(&named) {
-                    wrong.push(format!("{}:{line}: {layer} must not know {named}: {}", source.name, text.trim()));
+                    wrong.push(format!(
+                        "{}:{line}: {layer} must not know {named}: {}",
+                        source.name,
+                        text.trim()
+                    ));
                 }
             }
         }
@@ -74,7 +94,11 @@ fn packages_stay_at_home() {
         for (line, text) in source.code_lines() {
             for (package, homes) in HOMES {
                 if text.contains(package) && !homes.iter().any(|home| inside.starts_with(home)) {
-                    wrong.push(format!("{}:{line}: {package} lives in {homes:?}: {}", source.name, text.trim()));
+                    wrong.push(format!(
+                        "{}:{line}: {package} lives in {homes:?}: {}",
+                        source.name,
+                        text.trim()
+                    ));
                 }
             }
         }
@@ -84,13 +108,25 @@ fn packages_stay_at_home() {
 
 #[test]
 fn the_domain_is_plain_data() {
-    forbid(&["appliance/src/domain"], &["serde", "std::fs", "std::net", "std::io", "tokio::"]);
+    forbid(
+        &["appliance/src/domain"],
+        &["serde", "std::fs", "std::net", "std::io", "tokio::"],
+    );
 }
 
 #[test]
 fn kernels_reach_no_network_and_start_nothing() {
-    let forbidden = ["std::net", "std::process", "tokio::", "Command::new(", "std::env::"];
-    forbid(&["kernels/src", "kernels/hip-sys/src", "kernels/xrt-sys/src"], &forbidden);
+    let forbidden = [
+        "std::net",
+        "std::process",
+        "tokio::",
+        "Command::new(",
+        "std::env::",
+    ];
+    forbid(
+        &["kernels/src", "kernels/hip-sys/src", "kernels/xrt-sys/src"],
+        &forbidden,
+    );
 }
 
 #[test]
@@ -115,7 +151,10 @@ fn forbid(folders: &[&str], words: &[&str]) {
 
 /// The first names after `crate::` in a line: one, or those of a braced list.
 fn crate_paths(line: &str) -> Vec<&str> {
-    let word = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let word = |text: &'_ str| {
+        text.find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(text.len())
+    };
     let mut names = Vec::new();
     for (at, _) in line.match_indices("crate::") {
         let rest = &line[at + "crate::".len()..];
@@ -171,15 +210,21 @@ fn sources(folder: &str) -> Vec<Source> {
         .into_iter()
         .filter(|path| !path.ends_with("tests.rs") && !path.ends_with("fixture.rs"))
         .map(|path| Source {
-            name: path.strip_prefix(root()).unwrap_or(&path).display().to_string(),
-            text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+            name: path
+                .strip_prefix(root())
+                .unwrap_or(&path)
+                .display()
+                .to_string(),
+            text: std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
         })
         .collect()
 }
 
 /// Every Rust file below a folder.
 pub(crate) fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("a folder entry").path();
         if path.is_dir() && !path.ends_with("target") && !path.ends_with("node_modules") {
@@ -193,7 +238,13 @@ pub(crate) fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
 #[test]
 fn names_after_crate_are_found() {
     assert_eq!(crate_paths("use crate::store::{Chats, Models};"), ["store"]);
-    assert_eq!(crate_paths("use crate::{app::App, domain::{Peer, Scope}, error};"), ["app", "domain", "error"]);
-    assert_eq!(crate_paths("let x = crate::host::Host::read(a) + crate::error::E;"), ["host", "error"]);
+    assert_eq!(
+        crate_paths("use crate::{app::App, domain::{Peer, Scope}, error};"),
+        ["app", "domain", "error"]
+    );
+    assert_eq!(
+        crate_paths("let x = crate::host::Host::read(a) + crate::error::E;"),
+        ["host", "error"]
+    );
     assert!(crate_paths("use super::store;").is_empty());
 }

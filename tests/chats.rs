@@ -13,21 +13,40 @@ fn new_chat(client: &Client) -> String {
 
 fn messages(client: &Client, chat: &str) -> Vec<Value> {
     let answer = client.get(&format!("/onebit/chats/{chat}")).json();
-    answer["messages"].as_array().unwrap_or_else(|| panic!("no messages in {answer}")).clone()
+    answer["messages"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no messages in {answer}"))
+        .clone()
 }
 
 /// Asks and reads to the end; gives the stored assistant message.
 fn ask(client: &Client, chat: &str, body: &Value) -> Value {
-    let events: Vec<_> = client.events("POST", &format!("/onebit/chats/{chat}/turns"), body).collect();
+    let events: Vec<_> = client
+        .events("POST", &format!("/onebit/chats/{chat}/turns"), body)
+        .collect();
     assert_eq!(events[0].name, "turn", "{events:?}");
-    assert!(events.iter().all(|event| event.id.is_some()), "every event has an id: {events:?}");
-    let stored = events.iter().find(|event| event.name == "message").unwrap_or_else(|| panic!("no message: {events:?}"));
+    assert!(
+        events.iter().all(|event| event.id.is_some()),
+        "every event has an id: {events:?}"
+    );
+    let stored = events
+        .iter()
+        .find(|event| event.name == "message")
+        .unwrap_or_else(|| panic!("no message: {events:?}"));
     let text: String = events
         .iter()
         .filter(|event| event.name.is_empty() && event.data.starts_with('{'))
-        .filter_map(|event| event.json()["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+        .filter_map(|event| {
+            event.json()["choices"][0]["delta"]["content"]
+                .as_str()
+                .map(str::to_owned)
+        })
         .collect();
-    assert_eq!(stored.json()["content"].as_str(), Some(text.as_str()), "what streamed is what was stored");
+    assert_eq!(
+        stored.json()["content"].as_str(),
+        Some(text.as_str()),
+        "what streamed is what was stored"
+    );
     stored.json()
 }
 
@@ -38,18 +57,42 @@ fn regenerating_makes_a_sibling_and_editing_a_branch() {
     let model = model(&client);
     let chat = new_chat(&client);
     let options = json!({"max_tokens": 6, "temperature": 0});
-    let first = ask(&client, &chat, &json!({"parent_id": null, "content": "Hello.", "model": model, "options": options}));
+    let first = ask(
+        &client,
+        &chat,
+        &json!({"parent_id": null, "content": "Hello.", "model": model, "options": options}),
+    );
     let question = first["parent_id"].as_str().unwrap().to_owned();
 
-    let second = ask(&client, &chat, &json!({"parent_id": question, "model": model, "options": options}));
-    assert_eq!(second["parent_id"], first["parent_id"], "a new answer to the same question");
+    let second = ask(
+        &client,
+        &chat,
+        &json!({"parent_id": question, "model": model, "options": options}),
+    );
+    assert_eq!(
+        second["parent_id"], first["parent_id"],
+        "a new answer to the same question"
+    );
     assert_ne!(second["id"], first["id"]);
 
-    let edited = ask(&client, &chat, &json!({"parent_id": null, "content": "Hello again.", "model": model, "options": options}));
+    let edited = ask(
+        &client,
+        &chat,
+        &json!({"parent_id": null, "content": "Hello again.", "model": model, "options": options}),
+    );
     assert_ne!(edited["parent_id"].as_str(), Some(question.as_str()));
-    assert_eq!(messages(&client, &chat).len(), 5, "two questions, three answers");
+    assert_eq!(
+        messages(&client, &chat).len(),
+        5,
+        "two questions, three answers"
+    );
     let stats = &edited["stats"];
-    assert!(stats["completion_tokens"].as_u64().is_some_and(|n| (1..=6).contains(&n)), "{stats}");
+    assert!(
+        stats["completion_tokens"]
+            .as_u64()
+            .is_some_and(|n| (1..=6).contains(&n)),
+        "{stats}"
+    );
 }
 
 #[test]
@@ -60,17 +103,30 @@ fn a_closed_stream_does_not_stop_the_turn_and_can_be_taken_up_again() {
     let body = json!({"parent_id": null, "content": "Count to twenty.", "model": model(&client),
         "options": {"max_tokens": 40, "temperature": 0}});
     let mut events = client.events("POST", &format!("/onebit/chats/{chat}/turns"), &body);
-    let turn = events.next().unwrap().json()["turn_id"].as_str().unwrap().to_owned();
+    let turn = events.next().unwrap().json()["turn_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let seen = events.next().unwrap();
     drop(events);
     let rest: Vec<_> = client
         .with_header("Last-Event-ID", seen.id.as_deref().unwrap())
         .events("GET", &format!("/onebit/turns/{turn}/events"), &Value::Null)
         .collect();
-    assert!(rest.iter().all(|event| event.id != seen.id), "what was seen does not come again");
-    let stored = rest.iter().find(|event| event.name == "message").expect("the turn came to its end").json();
+    assert!(
+        rest.iter().all(|event| event.id != seen.id),
+        "what was seen does not come again"
+    );
+    let stored = rest
+        .iter()
+        .find(|event| event.name == "message")
+        .expect("the turn came to its end")
+        .json();
     assert!(stored["stats"]["completion_tokens"].as_u64().unwrap() > 2);
-    assert_eq!(messages(&client, &chat).last().unwrap()["content"], stored["content"]);
+    assert_eq!(
+        messages(&client, &chat).last().unwrap()["content"],
+        stored["content"]
+    );
 }
 
 #[test]
@@ -81,13 +137,19 @@ fn stop_keeps_what_was_said() {
     let body = json!({"parent_id": null, "content": "Write a very long story.", "model": model(&client),
         "options": {"max_tokens": 1500, "temperature": 0}});
     let mut events = client.events("POST", &format!("/onebit/chats/{chat}/turns"), &body);
-    let turn = events.next().unwrap().json()["turn_id"].as_str().unwrap().to_owned();
+    let turn = events.next().unwrap().json()["turn_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for _ in 0..4 {
         events.next();
     }
     let stop = client.post(&format!("/onebit/turns/{turn}/stop"), &json!({}));
     assert!((200..300).contains(&stop.status), "{}", stop.text());
-    let stored = events.find(|event| event.name == "message").expect("the message is stored").json();
+    let stored = events
+        .find(|event| event.name == "message")
+        .expect("the message is stored")
+        .json();
     let n = stored["stats"]["completion_tokens"].as_u64().unwrap();
     assert!((1..1500).contains(&n), "{n} tokens");
     assert!(!stored["content"].as_str().unwrap().is_empty());
@@ -101,15 +163,26 @@ fn chats_survive_a_kill_and_can_be_renamed_and_deleted() {
         let app = App::start(&data, &[]);
         let client = app.client();
         let id = new_chat(&client);
-        let answer = client.patch(&format!("/onebit/chats/{id}"), &json!({"title": "Kept", "pinned": true}));
+        let answer = client.patch(
+            &format!("/onebit/chats/{id}"),
+            &json!({"title": "Kept", "pinned": true}),
+        );
         assert!((200..300).contains(&answer.status), "{}", answer.text());
         id
     }; // killed with -9 here
     let app = App::start(&data, &[]);
     let client = app.client();
     let list = client.get("/onebit/chats").json();
-    let chat = list["chats"].as_array().unwrap().iter().find(|chat| chat["id"] == id.as_str()).expect("it is listed");
-    assert_eq!((chat["title"].as_str(), chat["pinned"].as_bool()), (Some("Kept"), Some(true)));
+    let chat = list["chats"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|chat| chat["id"] == id.as_str())
+        .expect("it is listed");
+    assert_eq!(
+        (chat["title"].as_str(), chat["pinned"].as_bool()),
+        (Some("Kept"), Some(true))
+    );
     assert!((200..300).contains(&client.delete(&format!("/onebit/chats/{id}")).status));
     assert_eq!(client.get(&format!("/onebit/chats/{id}")).status, 404);
 }

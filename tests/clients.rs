@@ -9,7 +9,10 @@ use crate::support::{App, root};
 #[test]
 #[ignore = "needs the openai package; tests/run installs it"]
 fn openai_for_python_works() {
-    run(program("ONEBIT_TEST_PYTHON"), "tests/clients/openai_client.py");
+    run(
+        program("ONEBIT_TEST_PYTHON"),
+        "tests/clients/openai_client.py",
+    );
 }
 
 #[test]
@@ -19,7 +22,9 @@ fn openai_for_javascript_works() {
 }
 
 fn program(variable: &str) -> PathBuf {
-    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; run tests/run")).into()
+    std::env::var_os(variable)
+        .unwrap_or_else(|| panic!("{variable} is not set; run tests/run"))
+        .into()
 }
 
 fn run(program: PathBuf, script: &str) {

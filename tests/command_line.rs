@@ -17,7 +17,10 @@ fn help_and_version_succeed() {
 #[test]
 fn wrong_usage_is_two() {
     assert_eq!(onebit(["no-such-command"]).status.code(), Some(2));
-    assert_eq!(onebit(["serve", "--listen", "nonsense"]).status.code(), Some(2));
+    assert_eq!(
+        onebit(["serve", "--listen", "nonsense"]).status.code(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -31,16 +34,31 @@ fn failures_are_one_line_that_names_the_cause() {
     let below_a_file = file.join("data").to_str().unwrap().to_owned();
     let cases: [(&[&str], &str); 4] = [
         (&["serve", "--listen", &address, "--data", &data], &address),
-        (&["serve", "--listen", "127.0.0.1:0", "--data", &below_a_file], &below_a_file),
-        (&["import", "/nonexistent/model.gguf", "--data", &data], "/nonexistent/model.gguf"),
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--data", &below_a_file],
+            &below_a_file,
+        ),
+        (
+            &["import", "/nonexistent/model.gguf", "--data", &data],
+            "/nonexistent/model.gguf",
+        ),
         (&["show", "no-such-model", "--data", &data], "no-such-model"),
     ];
     for (arguments, named) in cases {
-        let output = std::process::Command::new(crate::support::app::binary()).args(arguments).output().unwrap();
+        let output = std::process::Command::new(crate::support::app::binary())
+            .args(arguments)
+            .output()
+            .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
-        assert!(error.trim().lines().count() == 1, "{arguments:?} said more than one line: {error}");
-        assert!(error.contains(named), "{arguments:?} does not name {named}: {error}");
+        assert!(
+            error.trim().lines().count() == 1,
+            "{arguments:?} said more than one line: {error}"
+        );
+        assert!(
+            error.contains(named),
+            "{arguments:?} does not name {named}: {error}"
+        );
     }
 }
 
@@ -52,7 +70,14 @@ fn chat_asks_the_running_appliance() {
         .arg(app.data())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(list.to_string().to_lowercase().contains("smollm2"), "{list}");
+    assert!(
+        list.to_string().to_lowercase().contains("smollm2"),
+        "{list}"
+    );
 }

@@ -9,7 +9,12 @@ fn health_and_status_answer() {
     let status = client.get("/onebit/status").json();
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert!(status["uptime_s"].as_f64().is_some(), "{status}");
-    assert!(status["memory"]["total_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 28), "{status}");
+    assert!(
+        status["memory"]["total_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 1 << 28),
+        "{status}"
+    );
 }
 
 #[test]
@@ -21,8 +26,13 @@ fn the_root_leads_to_the_page_and_the_page_is_strict() {
     let page = client.get("/app/");
     assert_eq!(page.status, 200);
     assert!(page.text().contains("<html"), "{}", page.text());
-    let policy = page.header("content-security-policy").expect("the page has a policy");
-    assert!(policy.contains("default-src 'none'") || policy.contains("default-src 'self'"), "{policy}");
+    let policy = page
+        .header("content-security-policy")
+        .expect("the page has a policy");
+    assert!(
+        policy.contains("default-src 'none'") || policy.contains("default-src 'self'"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe-eval"), "{policy}");
 }
 
@@ -38,7 +48,18 @@ fn foreign_hosts_and_origins_are_refused() {
         ("Sec-Fetch-Site", "cross-site"),
     ] {
         let answer = client.with_header(name, value).get("/v1/models");
-        assert_eq!(answer.status, 403, "{name}: {value} answered {}", answer.text());
+        assert_eq!(
+            answer.status,
+            403,
+            "{name}: {value} answered {}",
+            answer.text()
+        );
     }
-    assert_eq!(client.with_header("Host", "localhost").get("/v1/models").status, 200);
+    assert_eq!(
+        client
+            .with_header("Host", "localhost")
+            .get("/v1/models")
+            .status,
+        200
+    );
 }

@@ -9,7 +9,8 @@ use crate::support::root;
 fn shells() -> Vec<Vec<&'static str>> {
     let mut shells = vec![vec!["sh"]];
     for shell in [vec!["dash"], vec!["busybox", "sh"]] {
-        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|p| p.join(shell[0]).is_file());
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .any(|p| p.join(shell[0]).is_file());
         if found {
             shells.push(shell);
         }
@@ -34,12 +35,31 @@ fn a_dry_run_tells_all_and_changes_nothing() {
     for shell in shells() {
         let home = tempfile::tempdir().unwrap();
         let prefix = home.path().join("a prefix");
-        let arguments = ["--source", "--dry-run", "--no-service", "--prefix", prefix.to_str().unwrap()];
+        let arguments = [
+            "--source",
+            "--dry-run",
+            "--no-service",
+            "--prefix",
+            prefix.to_str().unwrap(),
+        ];
         let output = install(&shell, &root().join("install.sh"), home.path(), &arguments);
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{shell:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        for part in ["a prefix/bin/onebit", "1bit", "cargo build --release", "import", "serve --listen 127.0.0.1:8000"] {
-            assert!(text.contains(part), "{shell:?} does not mention {part}: {text}");
+        assert!(
+            output.status.success(),
+            "{shell:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for part in [
+            "a prefix/bin/onebit",
+            "1bit",
+            "cargo build --release",
+            "import",
+            "serve --listen 127.0.0.1:8000",
+        ] {
+            assert!(
+                text.contains(part),
+                "{shell:?} does not mention {part}: {text}"
+            );
         }
         let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
         assert!(left.is_empty(), "{shell:?} made {left:?}");
@@ -53,7 +73,11 @@ fn wrong_options_are_refused_before_anything_happens() {
         (&[], 2, "--source"),
         (&["--nonsense"], 2, "--nonsense"),
         (&["--source", "--model"], 1, "--model needs a value"),
-        (&["--source", "--model", "/nonexistent.gguf"], 1, "no such file"),
+        (
+            &["--source", "--model", "/nonexistent.gguf"],
+            1,
+            "no such file",
+        ),
         (&["--source", "--listen", "8000x"], 1, "--listen 8000x"),
     ];
     for (arguments, code, said) in cases {
@@ -69,7 +93,10 @@ fn wrong_options_are_refused_before_anything_happens() {
 fn cut_off_anywhere_it_does_nothing() {
     let script = std::fs::read_to_string(root().join("install.sh")).unwrap();
     let lines: Vec<&str> = script.lines().collect();
-    let last = lines.iter().rposition(|line| line.starts_with("main ")).expect("main is called");
+    let last = lines
+        .iter()
+        .rposition(|line| line.starts_with("main "))
+        .expect("main is called");
     assert_eq!(last, lines.len() - 1, "main is the last line");
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
@@ -78,7 +105,12 @@ fn cut_off_anywhere_it_does_nothing() {
     for n in 0..last {
         std::fs::write(&cut, lines[..=n].join("\n")).unwrap();
         let output = install(&["sh"], &cut, &home, &["--source"]);
-        assert!(output.stdout.is_empty(), "cut after line {}: {}", n + 1, String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.stdout.is_empty(),
+            "cut after line {}: {}",
+            n + 1,
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
     assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
 }

@@ -9,7 +9,9 @@ use crate::support::{App, Client};
 /// The id under which the default model was imported.
 pub(crate) fn model(client: &Client) -> String {
     let list = client.get("/v1/models").json();
-    let id = list["data"][0]["id"].as_str().unwrap_or_else(|| panic!("no model in {list}"));
+    let id = list["data"][0]["id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no model in {list}"));
     id.to_owned()
 }
 
@@ -24,24 +26,35 @@ fn models_are_listed_and_found() {
     assert_eq!(list["object"], "list");
     let id = model(&client);
     let one = client.get(&format!("/v1/models/{id}")).json();
-    assert_eq!((one["id"].as_str(), one["object"].as_str()), (Some(id.as_str()), Some("model")));
+    assert_eq!(
+        (one["id"].as_str(), one["object"].as_str()),
+        (Some(id.as_str()), Some("model"))
+    );
 }
 
 #[test]
 fn an_answer_counts_its_tokens() {
     let client = App::shared().client();
-    let answer = client.post("/v1/chat/completions", &chat(&model(&client), "Name a colour.", 12)).json();
+    let answer = client
+        .post(
+            "/v1/chat/completions",
+            &chat(&model(&client), "Name a colour.", 12),
+        )
+        .json();
     assert_eq!(answer["object"], "chat.completion");
     let choice = &answer["choices"][0];
     assert_eq!(choice["message"]["role"], "assistant");
     assert!(!choice["message"]["content"].as_str().unwrap().is_empty());
     let usage = &answer["usage"];
-    let [prompt, completion, total] =
-        ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| usage[name].as_u64().expect("a count"));
+    let [prompt, completion, total] = ["prompt_tokens", "completion_tokens", "total_tokens"]
+        .map(|name| usage[name].as_u64().expect("a count"));
     assert!(prompt > 5 && (1..=12).contains(&completion), "{usage}");
     assert_eq!(total, prompt + completion);
     let reason = choice["finish_reason"].as_str();
-    assert_eq!(reason, Some(if completion == 12 { "length" } else { "stop" }));
+    assert_eq!(
+        reason,
+        Some(if completion == 12 { "length" } else { "stop" })
+    );
 }
 
 #[test]
@@ -52,17 +65,41 @@ fn a_stream_says_the_same_as_a_whole_answer() {
 
     body["stream"] = json!(true);
     body["stream_options"] = json!({"include_usage": true});
-    let events: Vec<_> = client.events("POST", "/v1/chat/completions", &body).collect();
+    let events: Vec<_> = client
+        .events("POST", "/v1/chat/completions", &body)
+        .collect();
     assert_eq!(events.last().unwrap().data, "[DONE]");
-    let chunks: Vec<Value> = events[..events.len() - 1].iter().map(|event| event.json()).collect();
+    let chunks: Vec<Value> = events[..events.len() - 1]
+        .iter()
+        .map(|event| event.json())
+        .collect();
     let id = chunks[0]["id"].as_str().unwrap();
-    assert!(chunks.iter().all(|chunk| chunk["id"] == id && chunk["object"] == "chat.completion.chunk"));
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk["id"] == id && chunk["object"] == "chat.completion.chunk")
+    );
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
-    let text: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
-    assert_eq!(text, whole["choices"][0]["message"]["content"].as_str().unwrap());
-    let reasons: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str()).collect();
-    assert_eq!(reasons, [whole["choices"][0]["finish_reason"].as_str().unwrap()]);
-    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(
+        text,
+        whole["choices"][0]["message"]["content"].as_str().unwrap()
+    );
+    let reasons: Vec<_> = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str())
+        .collect();
+    assert_eq!(
+        reasons,
+        [whole["choices"][0]["finish_reason"].as_str().unwrap()]
+    );
+    assert_eq!(
+        chunks.last().unwrap()["usage"]["completion_tokens"],
+        whole["usage"]["completion_tokens"]
+    );
 }
 
 #[test]
@@ -70,14 +107,20 @@ fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
     let client = App::shared().client();
     let mut body = chat(&model(&client), "Write the words: apple banana cherry", 40);
     let whole = client.post("/v1/chat/completions", &body).json();
-    let text = whole["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    let text = whole["choices"][0]["message"]["content"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // A piece from the middle of the known answer, which then must end just before it.
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.len() > 3, "too short to stop in: {text:?}");
     let stop = words[2];
     body["stop"] = json!([stop]);
     let cut = client.post("/v1/chat/completions", &body).json();
-    assert_eq!(cut["choices"][0]["message"]["content"].as_str().unwrap(), &text[..text.find(stop).unwrap()]);
+    assert_eq!(
+        cut["choices"][0]["message"]["content"].as_str().unwrap(),
+        &text[..text.find(stop).unwrap()]
+    );
     assert_eq!(cut["choices"][0]["finish_reason"], "stop");
 }
 
@@ -89,7 +132,10 @@ fn a_seed_repeats_an_answer() {
     body["seed"] = json!(7);
     let ask = |body: &Value| {
         let answer = client.post("/v1/chat/completions", body).json();
-        answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+        answer["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let first = ask(&body);
     assert_eq!(ask(&body), first);
@@ -99,7 +145,10 @@ fn a_seed_repeats_an_answer() {
             ask(&body)
         })
         .collect();
-    assert!(others.iter().any(|other| *other != first), "four other seeds all said {first:?}");
+    assert!(
+        others.iter().any(|other| *other != first),
+        "four other seeds all said {first:?}"
+    );
 }
 
 #[test]
@@ -119,8 +168,14 @@ fn log_probabilities_are_those_of_the_chosen_tokens() {
     body["logprobs"] = json!(true);
     body["top_logprobs"] = json!(3);
     let answer = client.post("/v1/chat/completions", &body).json();
-    let tokens = answer["choices"][0]["logprobs"]["content"].as_array().expect("log probabilities").clone();
-    assert_eq!(tokens.len() as u64, answer["usage"]["completion_tokens"].as_u64().unwrap());
+    let tokens = answer["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .expect("log probabilities")
+        .clone();
+    assert_eq!(
+        tokens.len() as u64,
+        answer["usage"]["completion_tokens"].as_u64().unwrap()
+    );
     for token in tokens {
         let top = token["top_logprobs"].as_array().unwrap();
         assert_eq!(top.len(), 3);
@@ -152,7 +207,10 @@ fn a_lost_client_frees_its_seat() {
         if status["queue"]["active"] == 0 && status["queue"]["waiting"] == 0 {
             break;
         }
-        assert!(started.elapsed().as_secs() < 30, "abandoned answers go on: {status}");
+        assert!(
+            started.elapsed().as_secs() < 30,
+            "abandoned answers go on: {status}"
+        );
         std::thread::yield_now();
     }
 }

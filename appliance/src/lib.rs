@@ -2,11 +2,15 @@
 //! The appliance: everything around the kernels.
 //!
 //! Reading order: `domain` (the nouns), `app` (the verbs), `api` (the wire), `engines` (who answers),
-//! `store` (what stays). Arrows point down only: `api` → `app` → `engines` → `store`; `domain` and
-//! `error` are plain data that all of them share.
+//! `store` (what stays). Arrows point down only: `cli` and `api` → `app` → `engines` → `store`;
+//! `domain` and `error` are plain data that all of them share.
 
+pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod engines;
 pub mod error;
 pub mod host;
 pub mod store;

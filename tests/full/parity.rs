@@ -18,27 +18,48 @@ const GAP_MAX: f32 = 0.05;
 #[test]
 #[ignore = "minutes; tests/run --full runs it"]
 fn the_next_token_is_llama_cpps() {
-    let recorded = std::fs::read_to_string(root().join("tests/fixtures/parity/smollm2.json")).unwrap();
+    let recorded =
+        std::fs::read_to_string(root().join("tests/fixtures/parity/smollm2.json")).unwrap();
     let recorded: serde_json::Value = serde_json::from_str(&recorded).unwrap();
-    let model = Model::load(Arc::new(Gguf::open(&model_file()).unwrap()), &LoadOptions::default()).unwrap();
+    let model = Model::load(
+        Arc::new(Gguf::open(&model_file()).unwrap()),
+        &LoadOptions::default(),
+    )
+    .unwrap();
     let threads = Threads::new(2);
-    let options = CacheOptions { positions_max: 1024, kind: KvKind::F16 };
+    let options = CacheOptions {
+        positions_max: 1024,
+        kind: KvKind::F16,
+    };
     let mut cache = Cache::new(model.config(), options).unwrap();
 
     let (mut same, mut all, mut worst) = (0u32, 0u32, 0f32);
     for case in recorded["cases"].as_array().unwrap() {
         let ids = |name: &str| -> Vec<u32> {
-            case[name].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+            case[name]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|id| id.as_u64().unwrap() as u32)
+                .collect()
         };
         let (prompt, answer) = (ids("prompt"), ids("tokens"));
         // The prompt's last position predicts the first answer token, and so on.
         let tokens = [&prompt[..], &answer[..answer.len() - 1]].concat();
         let sequence = cache.create();
-        let batch = [Slice { sequence, tokens: &tokens, logits: Want::All }];
+        let batch = [Slice {
+            sequence,
+            tokens: &tokens,
+            logits: Want::All,
+        }];
         let logits = model.forward(&threads, &mut cache, &batch).unwrap();
         cache.remove(sequence);
         for (row, &expected) in logits.rows().skip(prompt.len() - 1).zip(&answer) {
-            let (best, top) = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+            let (best, top) = row
+                .iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .unwrap();
             all += 1;
             if best as u32 == expected {
                 same += 1;
@@ -47,8 +68,13 @@ fn the_next_token_is_llama_cpps() {
             }
         }
     }
-    println!("argmax agrees with llama.cpp at {same} of {all} positions; widest gap of a miss {worst:.4}");
+    println!(
+        "argmax agrees with llama.cpp at {same} of {all} positions; widest gap of a miss {worst:.4}"
+    );
     assert_eq!(all, 40 * 64);
-    assert!(f64::from(same) / f64::from(all) >= AGREEMENT_MIN, "{same} of {all}");
+    assert!(
+        f64::from(same) / f64::from(all) >= AGREEMENT_MIN,
+        "{same} of {all}"
+    );
     assert!(worst < GAP_MAX, "a miss has a logit gap of {worst}");
 }

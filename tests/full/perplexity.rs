@@ -19,13 +19,36 @@ fn perplexity_is_llama_cpps() {
     std::fs::write(&text, &std::fs::read(TEXT).unwrap()[..TEXT_BYTES]).unwrap();
     let data = folder.path().join("data");
     let data = data.to_str().unwrap();
-    let imported = onebit(["import", model_file().to_str().unwrap(), "--json", "--data", data]);
+    let imported = onebit([
+        "import",
+        model_file().to_str().unwrap(),
+        "--json",
+        "--data",
+        data,
+    ]);
     let imported: serde_json::Value = serde_json::from_slice(&imported.stdout).unwrap();
     let model = imported["id"].as_str().unwrap();
-    let output = onebit(["ppl", model, "--text", text.to_str().unwrap(), "--context", "512", "--json", "--data", data]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = onebit([
+        "ppl",
+        model,
+        "--text",
+        text.to_str().unwrap(),
+        "--context",
+        "512",
+        "--json",
+        "--data",
+        data,
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let measured: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let ours = measured["perplexity"].as_f64().unwrap();
     println!("perplexity {ours:.4}, llama.cpp {LLAMA_CPP:.4}");
-    assert!((ours / LLAMA_CPP - 1.0).abs() < RELATIVE_MAX, "{ours} against {LLAMA_CPP}");
+    assert!(
+        (ours / LLAMA_CPP - 1.0).abs() < RELATIVE_MAX,
+        "{ours} against {LLAMA_CPP}"
+    );
 }

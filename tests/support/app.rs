@@ -11,17 +11,24 @@ use super::{Client, model_file};
 
 /// The program under test: this build's, or the one an installer put somewhere.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("ONEBIT_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_onebit").into(), PathBuf::from)
+    std::env::var_os("ONEBIT_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_onebit").into(), PathBuf::from)
 }
 
 /// Runs the program to its end, away from this user's own settings.
 pub(crate) fn onebit<const N: usize>(arguments: [&str; N]) -> Output {
-    command(Path::new("/nonexistent")).args(arguments).output().expect("onebit runs")
+    command(Path::new("/nonexistent"))
+        .args(arguments)
+        .output()
+        .expect("onebit runs")
 }
 
 fn command(config_home: &Path) -> Command {
     let mut command = Command::new(binary());
-    command.env("XDG_CONFIG_HOME", config_home).env_remove("ONEBIT_DATA_DIR").stdin(Stdio::null());
+    command
+        .env("XDG_CONFIG_HOME", config_home)
+        .env_remove("ONEBIT_DATA_DIR")
+        .stdin(Stdio::null());
     command
 }
 
@@ -54,7 +61,11 @@ impl App {
             .arg(&data)
             .output()
             .expect("onebit runs");
-        assert!(output.status.success(), "import failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "import failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let mut app = App::start(&data, arguments);
         app._folder = Some(folder);
         app
@@ -95,10 +106,18 @@ impl App {
                     Some(address) => break address,
                     None => lines.push(line),
                 },
-                Err(error) => panic!("the appliance did not say where it listens ({error}): {}", lines.join("\n")),
+                Err(error) => panic!(
+                    "the appliance did not say where it listens ({error}): {}",
+                    lines.join("\n")
+                ),
             }
         };
-        App { guard, address, data: data.to_owned(), _folder: None }
+        App {
+            guard,
+            address,
+            data: data.to_owned(),
+            _folder: None,
+        }
     }
 
     /// `127.0.0.1:PORT`.
@@ -141,7 +160,10 @@ fn read_lines(from: impl Read + Send + 'static, to: mpsc::Sender<String>) {
 fn address_in(line: &str) -> Option<String> {
     let at = line.find("127.0.0.1:")?;
     let rest = &line[at..];
-    let digits = rest["127.0.0.1:".len()..].chars().take_while(char::is_ascii_digit).count();
+    let digits = rest["127.0.0.1:".len()..]
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .count();
     let address = &rest[.."127.0.0.1:".len() + digits];
     (digits > 0 && !address.ends_with(":0")).then(|| address.to_owned())
 }

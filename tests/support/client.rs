@@ -26,7 +26,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -42,7 +45,10 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), headers: Vec::new() }
+        Self {
+            address: address.to_owned(),
+            headers: Vec::new(),
+        }
     }
 
     /// The same client, sending one more header (or another Host).
@@ -73,12 +79,20 @@ impl Client {
         let mut reply = self.open(method, path, body);
         let mut bytes = Vec::new();
         reply.body.read_to_end(&mut bytes).expect("the answer ends");
-        Answer { status: reply.status, headers: reply.headers, body: bytes }
+        Answer {
+            status: reply.status,
+            headers: reply.headers,
+            body: bytes,
+        }
     }
 
     /// Sends a request and reads its answer as server-sent events, one at a time.
     pub(crate) fn events(&self, method: &str, path: &str, body: &Value) -> Events {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let mut reply = self.open(method, path, &body);
         if reply.status != 200 {
             let mut text = String::new();
@@ -90,9 +104,15 @@ impl Client {
 
     fn open(&self, method: &str, path: &str, body: &str) -> Reply {
         let stream = TcpStream::connect(&self.address).expect("the appliance listens");
-        stream.set_read_timeout(Some(READ_MAX)).expect("a socket takes a time limit");
+        stream
+            .set_read_timeout(Some(READ_MAX))
+            .expect("a socket takes a time limit");
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        let own = |name: &str| self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let own = |name: &str| {
+            self.headers
+                .iter()
+                .any(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
         if !own("host") {
             head.push_str(&format!("Host: {}\r\n", self.address));
         }
@@ -107,7 +127,9 @@ impl Client {
         }
         head.push_str("\r\n");
         // A server may answer and close before it has read a body it does not want.
-        let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(body.as_bytes()));
+        let _ = (&stream)
+            .write_all(head.as_bytes())
+            .and_then(|()| (&stream).write_all(body.as_bytes()));
         Reply::read(stream)
     }
 }
@@ -124,7 +146,11 @@ impl Reply {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).expect("an answer");
-        let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no status: {line:?}"));
+        let status = line
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .unwrap_or_else(|| panic!("no status: {line:?}"));
         let mut headers = Vec::new();
         loop {
             line.clear();
@@ -134,13 +160,26 @@ impl Reply {
                 None => break,
             }
         }
-        let header = |name: &str| headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+        let header = |name: &str| {
+            headers
+                .iter()
+                .find(|(n, _)| n.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.as_str())
+        };
         let left = if header("transfer-encoding") == Some("chunked") {
             Left::Chunks(0)
         } else {
-            Left::Bytes(header("content-length").and_then(|n| n.parse().ok()).unwrap_or(u64::MAX))
+            Left::Bytes(
+                header("content-length")
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(u64::MAX),
+            )
         };
-        Self { status, headers, body: BufReader::new(Body { stream, left }) }
+        Self {
+            status,
+            headers,
+            body: BufReader::new(Body { stream, left }),
+        }
     }
 }
 
@@ -163,8 +202,9 @@ impl Read for Body {
         if let Left::Chunks(0) = self.left {
             let mut line = String::new();
             self.stream.read_line(&mut line)?;
-            let size = u64::from_str_radix(line.trim(), 16)
-                .map_err(|_| std::io::Error::other(format!("the body broke off: {line:?} is no chunk size")))?;
+            let size = u64::from_str_radix(line.trim(), 16).map_err(|_| {
+                std::io::Error::other(format!("the body broke off: {line:?} is no chunk size"))
+            })?;
             if size == 0 {
                 self.stream.read_line(&mut line)?;
                 self.left = Left::Nothing;
@@ -216,11 +256,18 @@ impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        let mut event = Event { name: String::new(), id: None, data: String::new() };
+        let mut event = Event {
+            name: String::new(),
+            id: None,
+            data: String::new(),
+        };
         let mut line = String::new();
         loop {
             line.clear();
-            let n = self.body.read_line(&mut line).unwrap_or_else(|error| panic!("the stream broke: {error}"));
+            let n = self
+                .body
+                .read_line(&mut line)
+                .unwrap_or_else(|error| panic!("the stream broke: {error}"));
             let text = line.trim_end_matches(['\r', '\n']);
             if let Some(data) = text.strip_prefix("data:") {
                 if !event.data.is_empty() {

@@ -6,11 +6,13 @@ pub(crate) mod client;
 use std::path::{Path, PathBuf};
 
 pub(crate) use app::App;
-pub(crate) use client::{Answer, Client, Events};
+pub(crate) use client::Client;
 
 /// The repository.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the appliance lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the appliance lies in the repository")
 }
 
 /// The default model, where `install.sh` keeps it; ONEBIT_TEST_MODEL names another place.
@@ -19,13 +21,21 @@ pub(crate) fn model_file() -> PathBuf {
         || cache().join("models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         PathBuf::from,
     );
-    assert!(file.is_file(), "{} is missing; run tests/run once, which fetches it", file.display());
+    assert!(
+        file.is_file(),
+        "{} is missing; run tests/run once, which fetches it",
+        file.display()
+    );
     file
 }
 
 /// The user's cache folder for this project.
 pub(crate) fn cache() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = base.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let base = base.unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache")
+    });
     base.join("onebit")
 }

@@ -14,26 +14,46 @@ use crate::host::{Host, Vendor, disk_free_bytes};
 
 pub(super) async fn run(config: Config, root: &Path, json: bool) -> Result<(), Failed> {
     let host = Host::read(root);
-    let address = config.server.listen.first().copied().ok_or("no address to listen on; set server.listen")?;
+    let address = config
+        .server
+        .listen
+        .first()
+        .copied()
+        .ok_or("no address to listen on; set server.listen")?;
     let served = Client::find(&config.data_dir).await.is_some();
     let facts = Facts {
         host: &host,
-        hip: host.gpus.iter().any(|gpu| gpu.vendor == Vendor::Amd).then(hip),
+        hip: host
+            .gpus
+            .iter()
+            .any(|gpu| gpu.vendor == Vendor::Amd)
+            .then(hip),
         port: (address.to_string(), port(address, served)),
-        data: (config.data_dir.display().to_string(), writable(&config.data_dir)),
+        data: (
+            config.data_dir.display().to_string(),
+            writable(&config.data_dir),
+        ),
         disk_free_bytes: disk_free_bytes(&existing(&config.data_dir)),
     };
     let checks = checks(&facts);
     if json {
-        println!("{}", json!({ "checks": checks.iter().map(view).collect::<Vec<_>>() }));
+        println!(
+            "{}",
+            json!({ "checks": checks.iter().map(view).collect::<Vec<_>>() })
+        );
     } else {
         checks.iter().for_each(print);
     }
-    let problems = checks.iter().filter(|check| check.verdict == Verdict::Problem).count();
+    let problems = checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Problem)
+        .count();
     match problems {
         0 => Ok(()),
         1 => Err("one problem keeps the appliance from working; its fix is above".into()),
-        n => Err(format!("{n} problems keep the appliance from working; their fixes are above").into()),
+        n => Err(
+            format!("{n} problems keep the appliance from working; their fixes are above").into(),
+        ),
     }
 }
 
@@ -50,7 +70,12 @@ fn view(check: &Check) -> serde_json::Value {
 
 /// A good check is one line; the others say what to do.
 fn print(check: &Check) {
-    println!("{:<8} {:<18} {}", check.verdict.word(), check.name, check.found);
+    println!(
+        "{:<8} {:<18} {}",
+        check.verdict.word(),
+        check.name,
+        check.found
+    );
     if check.verdict != Verdict::Good {
         println!("{:27} wanted: {}", "", check.wanted);
         println!("{:27} why:    {}", "", check.why);
@@ -74,14 +99,19 @@ fn port(address: SocketAddr, served: bool) -> Port {
     match TcpListener::bind(address) {
         Ok(_) => Port::Free,
         Err(error) if error.kind() == ErrorKind::AddrInUse && served => Port::Ours,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Port::Taken("another program listens there".to_owned()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Port::Taken("another program listens there".to_owned())
+        }
         Err(error) => Port::Taken(error.to_string()),
     }
 }
 
 /// The folder itself, or the nearest one above it that exists.
 fn existing(path: &Path) -> PathBuf {
-    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned()
+    path.ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
 }
 
 /// Writes and removes an empty file, in the folder that exists already.

@@ -229,6 +229,36 @@ pub struct Finish {
     pub timings: Timings,
 }
 
+/// What an answer cost, as it is kept with the message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that came from the cache.
+    pub cached_tokens: usize,
+    /// Tokens made.
+    pub completion_tokens: usize,
+    /// From the question to the first token, milliseconds.
+    pub ttft_ms: f64,
+    /// Prompt tokens read a second, cached ones left out.
+    pub prefill_tps: Option<f64>,
+    /// Tokens made a second after the first.
+    pub decode_tps: Option<f64>,
+}
+
+impl From<&Finish> for Stats {
+    fn from(finish: &Finish) -> Stats {
+        Stats {
+            prompt_tokens: finish.usage.prompt_tokens,
+            cached_tokens: finish.usage.cached_tokens,
+            completion_tokens: finish.usage.completion_tokens,
+            ttft_ms: finish.timings.first_token().as_secs_f64() * 1e3,
+            prefill_tps: finish.timings.prefill_rate(&finish.usage),
+            decode_tps: finish.timings.decode_rate(&finish.usage),
+        }
+    }
+}
+
 /// One event of an answer. The last one is always `Finished`, or the stream ends in an error.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChatEvent {

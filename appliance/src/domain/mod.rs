@@ -9,7 +9,7 @@ pub mod peer;
 
 pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,
-    Timings, TokenLogprob, Usage,
+    Stats, Timings, TokenLogprob, Usage,
 };
 pub use id::Id;
 pub use machine::Machine;

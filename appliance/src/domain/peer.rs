@@ -1,14 +1,15 @@
 //! Who is asking: one value on every request, made once at the edge.
 
-use std::net::SocketAddr;
-
 /// How a request reached us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
     /// A connection from this machine.
     Loopback,
     /// A connection from another machine, over plain HTTP.
-    Lan(SocketAddr),
+    Lan {
+        /// Its address and port.
+        address: String,
+    },
 }
 
 /// The person that owns rows. `owner` is the first one and always exists.
@@ -71,9 +72,9 @@ impl Peer {
     }
 
     /// A machine on a network that the owner opened the port to by an explicit flag.
-    pub fn lan(address: SocketAddr) -> Peer {
+    pub fn lan(address: String) -> Peer {
         Peer {
-            transport: Transport::Lan(address),
+            transport: Transport::Lan { address },
             device: None,
             person: Some(PersonId::owner()),
             scope: Scope::Chat,
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_lan_peer_chats_but_does_not_own() {
-        let peer = Peer::lan(SocketAddr::from(([192, 168, 1, 9], 4242)));
+        let peer = Peer::lan("192.168.1.9:4242".into());
         assert!(peer.holds(Scope::Public) && peer.holds(Scope::Chat));
         assert!(!peer.holds(Scope::Owner));
         assert!(Peer::loopback().holds(Scope::Owner));

@@ -57,6 +57,12 @@ pub fn memory_now(root: &Path) -> Option<Memory> {
     Memory::read(&Tree::new(root))
 }
 
+/// Bytes that this user may still write to the file system of `path`. `None` when it cannot be asked.
+pub fn disk_free_bytes(path: &Path) -> Option<u64> {
+    let room = rustix::fs::statvfs(path).ok()?;
+    room.f_bavail.checked_mul(room.f_frsize)
+}
+
 /// A GPU's load, clocks, heat and power as they are now.
 pub fn gpu_now(root: &Path, gpu: &Gpu) -> GpuReading {
     gpu::reading(&Tree::new(root), gpu)

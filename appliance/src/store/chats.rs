@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError, new_id, now_ms};
-use crate::domain::{PersonId, Role};
+use crate::domain::{PersonId, Role, Stats};
 
 /// Chats that one listing returns at most; a page shows fewer.
 const LIST_MAX: usize = 200;
@@ -32,7 +32,7 @@ pub struct Chat {
 }
 
 /// One message of the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredMessage {
     /// Identifier.
     pub id: String,
@@ -46,8 +46,8 @@ pub struct StoredMessage {
     pub model: Option<String>,
     /// Why it ended; `None` while it is being written.
     pub finish_reason: Option<String>,
-    /// JSON text of what it cost.
-    pub stats: Option<String>,
+    /// What it cost.
+    pub stats: Option<Stats>,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -301,7 +301,7 @@ impl Chats<'_> {
                             row.content,
                             row.model,
                             row.finish_reason,
-                            row.stats,
+                            row.stats.as_ref().map(stats_text),
                             row.created_at,
                         ])?;
                 }
@@ -336,13 +336,13 @@ impl Chats<'_> {
         message_id: &str,
         content: &str,
         finish_reason: Option<&str>,
-        stats: Option<&str>,
+        stats: Option<&Stats>,
     ) -> Result<(), StoreError> {
         let row = (
             message_id.to_owned(),
             content.to_owned(),
             finish_reason.map(str::to_owned),
-            stats.map(str::to_owned),
+            stats.map(stats_text),
             now_ms(),
         );
         self.0
@@ -360,6 +360,41 @@ impl Chats<'_> {
             })
             .await
     }
+}
+
+/// The stats column: a JSON object, so that SQL can read it too.
+fn stats_text(stats: &Stats) -> String {
+    serde_json::json!({
+        "prompt_tokens": stats.prompt_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "completion_tokens": stats.completion_tokens,
+        "ttft_ms": stats.ttft_ms,
+        "prefill_tps": stats.prefill_tps,
+        "decode_tps": stats.decode_tps,
+    })
+    .to_string()
+}
+
+fn stats(text: &str) -> Result<Stats, StoreError> {
+    let bad = || StoreError::BadRow {
+        what: "an answer's stats",
+        value: text.to_owned(),
+    };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| bad())?;
+    let count = |key: &str| {
+        value[key]
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(bad)
+    };
+    Ok(Stats {
+        prompt_tokens: count("prompt_tokens")?,
+        cached_tokens: count("cached_tokens")?,
+        completion_tokens: count("completion_tokens")?,
+        ttft_ms: value["ttft_ms"].as_f64().ok_or_else(bad)?,
+        prefill_tps: value["prefill_tps"].as_f64(),
+        decode_tps: value["decode_tps"].as_f64(),
+    })
 }
 
 fn like(text: &str) -> String {
@@ -418,7 +453,10 @@ fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
         content: row.get(3)?,
         model: row.get(4)?,
         finish_reason: row.get(5)?,
-        stats: row.get(6)?,
+        stats: row
+            .get::<_, Option<String>>(6)?
+            .map(|text| stats(&text))
+            .transpose()?,
         created_at: row.get(7)?,
     })
 }
@@ -570,9 +608,17 @@ mod tests {
         ];
         let rows = store.chats().add(&me, &chat.id, pair).await.unwrap();
         assert_eq!(rows[1].finish_reason, None);
+        let stats = Stats {
+            prompt_tokens: 3,
+            cached_tokens: 1,
+            completion_tokens: 2,
+            ttft_ms: 12.5,
+            prefill_tps: Some(100.0),
+            decode_tps: None,
+        };
         store
             .chats()
-            .write_answer(&rows[1].id, "hel", None, None)
+            .write_answer(&rows[1].id, "hel", None, Some(&stats))
             .await
             .unwrap();
         drop(store);
@@ -580,6 +626,7 @@ mod tests {
         assert_eq!(store.chats().close_interrupted().await.unwrap(), 1);
         let (_, messages) = store.chats().get(&me, &chat.id).await.unwrap();
         assert_eq!(messages[1].content, "hel");
+        assert_eq!(messages[1].stats.as_ref(), Some(&stats));
         assert_eq!(messages[1].finish_reason.as_deref(), Some("interrupted"));
     }
 }

@@ -1,0 +1,100 @@
+//! Server-sent events: frames out of values, a heartbeat while nothing happens, an orderly end.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+
+/// Silence after which a comment is sent. Proxies and phones cut quiet connections after 30 s or more.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// One event.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    /// The event's name; unnamed when `None`.
+    pub(super) event: Option<&'static str>,
+    /// The event's number, for clients that come back.
+    pub(super) id: Option<usize>,
+    /// One line of data.
+    pub(super) data: String,
+}
+
+impl Frame {
+    /// An unnamed frame.
+    pub(super) fn data(data: String) -> Frame {
+        Frame {
+            data,
+            ..Frame::default()
+        }
+    }
+
+    fn bytes(&self) -> Bytes {
+        let mut text = String::with_capacity(self.data.len() + 32);
+        // Writing into a String cannot fail.
+        if let Some(id) = self.id {
+            let _ = writeln!(text, "id: {id}");
+        }
+        if let Some(event) = self.event {
+            let _ = writeln!(text, "event: {event}");
+        }
+        let _ = write!(text, "data: {}\n\n", self.data);
+        Bytes::from(text)
+    }
+}
+
+/// A response that streams frames. Dropping it drops the stream, which cancels what feeds it.
+pub(super) fn sse(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
+    let bytes = stream::unfold(Box::pin(frames), |mut frames| async move {
+        match tokio::time::timeout(HEARTBEAT, frames.next()).await {
+            Ok(Some(frame)) => Some((Ok::<_, Infallible>(frame.bytes()), frames)),
+            Ok(None) => None,
+            Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), frames)),
+        }
+    });
+    let mut response = Response::new(Body::from_stream(bytes));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    // nginx buffers answers unless told not to.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_id_name_and_data() {
+        assert_eq!(Frame::data("{}".into()).bytes(), "data: {}\n\n");
+        let named = Frame {
+            event: Some("turn"),
+            id: Some(7),
+            data: "1".into(),
+        };
+        assert_eq!(named.bytes(), "id: 7\nevent: turn\ndata: 1\n\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let quiet = stream::once(async {
+            tokio::time::sleep(HEARTBEAT * 2 + HEARTBEAT / 2).await;
+            Frame::data("x".into())
+        });
+        let body = axum::body::to_bytes(sse(quiet).into_body(), 1000)
+            .await
+            .unwrap();
+        assert_eq!(body, ": still here\n\n: still here\n\ndata: x\n\n");
+    }
+}

@@ -1,0 +1,20 @@
+//! The wire: HTTP in, the one internal request out, and back. Translation only.
+//!
+//! The only module that knows axum. A dialect is one file or folder and imports no other dialect; every
+//! route stands in [`routes`] with the scope that it needs, and every request carries a `Peer`.
+
+mod assets;
+mod body;
+mod failure;
+mod frames;
+mod guard;
+mod health;
+mod native;
+mod openai;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use routes::{RouteFact, facts, router};
+pub use server::{ServeError, Server};

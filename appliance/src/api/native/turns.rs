@@ -1,0 +1,215 @@
+//! Turns: start, follow, come back to, stop. The stream carries OpenAI's chunks between a `turn` event and
+//! a `message` event; every event has a number, and `Last-Event-ID` goes on after it.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use futures_util::{StreamExt, future};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::body::{Body, RequestError, Wire};
+use super::super::failure::{Failure, json as answer};
+use super::super::frames::{Frame, sse};
+use super::super::openai::{OpenAi, chat::Chunks, error_frame};
+use super::chats::message_view;
+use super::person;
+use crate::app::{App, Turn, TurnEvent, TurnRequest, now_ms};
+use crate::domain::{Limits, Peer, Sampling};
+
+#[derive(Deserialize)]
+pub(in super::super) struct TurnBody {
+    parent_id: Option<String>,
+    content: Option<String>,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    options: OptionsBody,
+}
+
+#[derive(Deserialize, Default)]
+struct OptionsBody {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    seed: Option<u64>,
+    max_tokens: Option<usize>,
+    system: Option<String>,
+}
+
+impl Wire for TurnBody {
+    type Dialect = OpenAi;
+}
+
+fn within(
+    param: &'static str,
+    value: Option<f32>,
+    low: f32,
+    high: f32,
+) -> Result<Option<f32>, RequestError> {
+    match value {
+        Some(v) if !(low..=high).contains(&v) => Err(RequestError::field(
+            param,
+            format!("must be between {low} and {high}"),
+        )),
+        value => Ok(value),
+    }
+}
+
+fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
+    let options = body.options;
+    if body
+        .content
+        .as_deref()
+        .is_some_and(|content| content.trim().is_empty())
+    {
+        return Err(RequestError::field("content", "is empty"));
+    }
+    if options.max_tokens == Some(0) {
+        return Err(RequestError::field("max_tokens", "must be at least 1"));
+    }
+    Ok(TurnRequest {
+        chat,
+        parent_id: body.parent_id,
+        content: body.content,
+        model: body.model,
+        sampling: Sampling {
+            temperature: within("temperature", options.temperature, 0.0, 2.0)?,
+            top_p: within("top_p", options.top_p, 0.0, 1.0)?,
+            top_k: options.top_k,
+            min_p: within("min_p", options.min_p, 0.0, 1.0)?,
+            repetition_penalty: within(
+                "repetition_penalty",
+                options.repetition_penalty,
+                0.01,
+                10.0,
+            )?,
+            seed: options.seed,
+            ..Sampling::default()
+        },
+        limits: Limits {
+            tokens_max: options.max_tokens,
+            ..Limits::default()
+        },
+        system: options.system,
+    })
+}
+
+/// `POST /onebit/chats/{id}/turns`
+pub(in super::super) async fn start(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(chat): Path<String>,
+    Body(body): Body<TurnBody>,
+) -> Result<Response, Failure<OpenAi>> {
+    let turn = app.turn(person(&peer)?, request(chat, body)?).await?;
+    Ok(follow(&turn, 0))
+}
+
+/// `GET /onebit/turns/{id}/events`
+pub(in super::super) async fn events(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure<OpenAi>> {
+    let turn = app.find_turn(person(&peer)?, &id)?;
+    let from = match headers.get("last-event-id") {
+        None => 0,
+        Some(seen) => seen
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok())
+            .and_then(|seen| seen.checked_add(1))
+            .ok_or_else(|| {
+                RequestError::field("last-event-id", "must be the number of an event")
+            })?,
+    };
+    Ok(follow(&turn, from))
+}
+
+/// `POST /onebit/turns/{id}/stop`
+pub(in super::super) async fn stop(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure<OpenAi>> {
+    app.stop_turn(person(&peer)?, &id)?;
+    Ok(answer(StatusCode::OK, &json!({ "stopped": true })))
+}
+
+fn follow(turn: &Turn, from: usize) -> Response {
+    let id = turn.id.clone();
+    let chunks = Chunks::new(
+        format!("chatcmpl-{id}"),
+        now_ms() / 1000,
+        turn.model().to_owned(),
+    );
+    let frames = turn.events(from).filter_map(move |(number, event)| {
+        let frame = frame(&id, &chunks, &event).map(|frame| Frame {
+            id: Some(number),
+            ..frame
+        });
+        future::ready(frame)
+    });
+    sse(frames)
+}
+
+fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
+    let named = |event: &'static str, data: serde_json::Value| Frame {
+        event: Some(event),
+        id: None,
+        data: data.to_string(),
+    };
+    Some(match event {
+        TurnEvent::Started { user, assistant } => named(
+            "turn",
+            json!({
+                "turn_id": turn_id,
+                "user_message": user.as_ref().map(message_view),
+                "assistant_message_id": assistant.id,
+                "assistant_message": message_view(assistant),
+            }),
+        ),
+        TurnEvent::Chat(event) => return chunks.chunk(0, event),
+        TurnEvent::Stored(message) => named("message", message_view(message)),
+        TurnEvent::Failed { error } => Frame {
+            event: Some("error"),
+            ..error_frame(error)
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_checked() {
+        let parse = |json: serde_json::Value| {
+            let body: TurnBody = serde_json::from_value(json).map_err(|error| error.to_string())?;
+            request("c".into(), body).map_err(|error| error.to_string())
+        };
+        let turn = parse(json!({
+            "parent_id": null, "content": "hi", "model": "m",
+            "options": {"temperature": 0.5, "max_tokens": 9, "system": "brief"}
+        }))
+        .unwrap();
+        assert_eq!(
+            (turn.limits.tokens_max, turn.sampling.temperature),
+            (Some(9), Some(0.5))
+        );
+        assert_eq!(turn.system.as_deref(), Some("brief"));
+        assert!(
+            parse(json!({"content": " "}))
+                .err()
+                .unwrap()
+                .contains("`content`")
+        );
+        let hot = json!({"content": "x", "options": {"temperature": 9}});
+        assert!(parse(hot).err().unwrap().contains("`temperature`"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Every route of the appliance in one table: method, path, and the scope that it needs.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use super::body::RequestError;
+use super::failure::Failure;
+use super::openai::OpenAi;
+use super::{assets, guard, health, native, openai};
+use crate::app::App;
+use crate::domain::Scope;
+
+/// What a route is, without its handler: for documents and tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteFact {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{names}` for its parts.
+    pub path: &'static str,
+    /// What a peer must hold.
+    pub scope: Scope,
+}
+
+struct Route {
+    fact: RouteFact,
+    handler: MethodRouter<App>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, scope: Scope, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    let filter = match method {
+        Method::POST => MethodFilter::POST,
+        Method::PATCH => MethodFilter::PATCH,
+        Method::PUT => MethodFilter::PUT,
+        Method::DELETE => MethodFilter::DELETE,
+        _ => MethodFilter::GET, // answers HEAD as well
+    };
+    Route {
+        fact: RouteFact {
+            method,
+            path,
+            scope,
+        },
+        handler: on(filter, handler),
+    }
+}
+
+/// The table. Owner: models and settings. Chat: asking, and one's own chats. Public: nothing private.
+fn table() -> Vec<Route> {
+    use Scope::{Chat, Owner, Public};
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
+        route(GET, "/health", Public, health::health),
+        route(GET, "/", Public, || async { Redirect::temporary("/app/") }),
+        route(GET, "/app", Public, || async {
+            Redirect::temporary("/app/")
+        }),
+        route(GET, "/app/", Public, assets::index),
+        route(GET, "/app/{*path}", Public, assets::file),
+        route(GET, "/favicon.ico", Public, assets::favicon),
+        // OpenAI
+        route(GET, "/v1/models", Chat, openai::models::list),
+        route(GET, "/v1/models/{*id}", Chat, openai::models::one),
+        route(POST, "/v1/chat/completions", Chat, openai::chat::answer),
+        route(POST, "/v1/completions", Chat, openai::completions::answer),
+        // the page
+        route(GET, "/onebit/status", Chat, native::status),
+        route(GET, "/onebit/models", Chat, native::models::list),
+        route(GET, "/onebit/models/{id}", Chat, native::models::one),
+        route(
+            POST,
+            "/onebit/models/{id}/load",
+            Owner,
+            native::models::load,
+        ),
+        route(
+            POST,
+            "/onebit/models/{id}/unload",
+            Owner,
+            native::models::unload,
+        ),
+        route(
+            Method::DELETE,
+            "/onebit/models/{id}",
+            Owner,
+            native::models::remove,
+        ),
+        route(GET, "/onebit/chats", Chat, native::chats::list),
+        route(POST, "/onebit/chats", Chat, native::chats::create),
+        route(GET, "/onebit/chats/{id}", Chat, native::chats::one),
+        route(
+            Method::PATCH,
+            "/onebit/chats/{id}",
+            Chat,
+            native::chats::change,
+        ),
+        route(
+            Method::DELETE,
+            "/onebit/chats/{id}",
+            Chat,
+            native::chats::delete,
+        ),
+        route(POST, "/onebit/chats/{id}/turns", Chat, native::turns::start),
+        route(POST, "/onebit/turns/{id}/stop", Chat, native::turns::stop),
+        route(
+            GET,
+            "/onebit/turns/{id}/events",
+            Chat,
+            native::turns::events,
+        ),
+        route(GET, "/onebit/settings", Chat, native::settings::all),
+        route(
+            Method::PUT,
+            "/onebit/settings/{key}",
+            Chat,
+            native::settings::set,
+        ),
+    ]
+}
+
+/// The table without its handlers.
+pub fn facts() -> Vec<RouteFact> {
+    table().into_iter().map(|route| route.fact).collect()
+}
+
+/// The whole HTTP surface.
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for Route { fact, handler } in table() {
+        router = router.route(
+            fact.path,
+            handler.layer(from_fn_with_state(fact.scope, guard::require)),
+        );
+    }
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), guard::check))
+        .layer(from_fn(log))
+        .with_state(app)
+}
+
+async fn no_route(request: Request) -> Failure<OpenAi> {
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    RequestError::NoRoute { method, path }.into()
+}
+
+async fn no_method(request: Request) -> Response {
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    let failure: Failure<OpenAi> = RequestError::NoMethod { method, path }.into();
+    let mut response = failure.into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// One line for each request, with its status; never a body or a query, which may be private.
+async fn log(request: Request, next: axum::middleware::Next) -> Response {
+    let started = std::time::Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(%method, path, status, us = started.elapsed().as_micros() as u64, "request");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_route_stands_twice_and_only_few_are_public() {
+        let facts = facts();
+        for (i, fact) in facts.iter().enumerate() {
+            assert!(
+                facts[..i]
+                    .iter()
+                    .all(|other| (&other.method, other.path) != (&fact.method, fact.path)),
+                "{} {}",
+                fact.method,
+                fact.path
+            );
+        }
+        let public: Vec<_> = facts
+            .iter()
+            .filter(|f| f.scope == Scope::Public)
+            .map(|f| f.path)
+            .collect();
+        assert_eq!(
+            public,
+            [
+                "/health",
+                "/",
+                "/app",
+                "/app/",
+                "/app/{*path}",
+                "/favicon.ico"
+            ]
+        );
+    }
+}

@@ -1,0 +1,424 @@
+//! The whole HTTP surface without a socket, on a tiny random model.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::router;
+use crate::app::{App, NewModel};
+use crate::config::Config;
+use crate::engines::ternary::tests::write_tiny_model;
+
+struct Box {
+    _folder: tempfile::TempDir,
+    app: App,
+    router: Router,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The data of each server-sent event.
+    fn events(&self) -> Vec<&str> {
+        self.text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .collect()
+    }
+}
+
+async fn open() -> Box {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tiny.gguf");
+    write_tiny_model(&file);
+    let mut config = Config {
+        data_dir: folder.path().join("data"),
+        ..Config::default()
+    };
+    config.server.body_bytes_max = 10_000;
+    config.pool.memory_bytes_max = 1 << 30;
+    let app = App::open(config).unwrap();
+    app.import(NewModel {
+        path: file,
+        name: None,
+    })
+    .await
+    .unwrap();
+    Box {
+        _folder: folder,
+        router: router(app.clone()),
+        app,
+    }
+}
+
+impl Box {
+    async fn send(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "localhost:8000");
+        }
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "peer") {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let peer = headers
+            .iter()
+            .find(|(name, _)| *name == "peer")
+            .map_or("127.0.0.1:9", |(_, a)| a);
+        request
+            .extensions_mut()
+            .insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = to_bytes(response.into_body(), 10 << 20).await.unwrap();
+        Answer {
+            status,
+            headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, "", &[]).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, &body.to_string(), &[]).await
+    }
+}
+
+fn chat() -> Value {
+    json!({
+        "model": "tiny", "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 6, "temperature": 0, "ignore_eos": true
+    })
+}
+
+#[tokio::test]
+async fn refusals_have_the_dialects_shape() {
+    let onebit = open().await;
+    let chat_path = "/v1/chat/completions";
+    let with = |field: &str, value: Value| {
+        let mut body = chat();
+        body[field] = value;
+        body.to_string()
+    };
+    let long = with(
+        "messages",
+        json!([{"role": "user", "content": "x".repeat(400)}]),
+    );
+    let cases: Vec<(&str, &str, String, StatusCode, &str)> = vec![
+        (
+            "POST",
+            chat_path,
+            "{".into(),
+            StatusCode::BAD_REQUEST,
+            "null",
+        ),
+        (
+            "POST",
+            chat_path,
+            "{}".into(),
+            StatusCode::BAD_REQUEST,
+            "null",
+        ),
+        (
+            "POST",
+            chat_path,
+            with("model", json!("tinny")),
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+        ),
+        (
+            "POST",
+            chat_path,
+            long,
+            StatusCode::BAD_REQUEST,
+            "context_length_exceeded",
+        ),
+        (
+            "POST",
+            chat_path,
+            with("temperature", json!(9)),
+            StatusCode::BAD_REQUEST,
+            "invalid_value",
+        ),
+        (
+            "POST",
+            chat_path,
+            with("tools", json!([{}])),
+            StatusCode::BAD_REQUEST,
+            "unsupported_parameter",
+        ),
+        (
+            "POST",
+            chat_path,
+            with("pad", json!("x".repeat(20_000))),
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "null",
+        ),
+        (
+            "GET",
+            chat_path,
+            String::new(),
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+        ),
+        (
+            "GET",
+            "/v1/nothing",
+            String::new(),
+            StatusCode::NOT_FOUND,
+            "unknown_url",
+        ),
+        (
+            "GET",
+            "/v1/models/nobody",
+            String::new(),
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+        ),
+        (
+            "GET",
+            "/onebit/chats/nobody",
+            String::new(),
+            StatusCode::NOT_FOUND,
+            "not_found",
+        ),
+        (
+            "GET",
+            "/onebit/chats?limit=x",
+            String::new(),
+            StatusCode::BAD_REQUEST,
+            "null",
+        ),
+        (
+            "POST",
+            "/onebit/turns/nobody/stop",
+            String::new(),
+            StatusCode::NOT_FOUND,
+            "turn_not_found",
+        ),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = onebit.send(method, path, &body, &[]).await;
+        assert_eq!(answer.status, status, "{method} {path} {}", answer.text);
+        let error = &answer.json()["error"];
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty()),
+            "{error}"
+        );
+        assert_eq!(
+            error["code"].as_str().unwrap_or("null"),
+            code,
+            "{method} {path} {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn strangers_stay_outside() {
+    let onebit = open().await;
+    let cases = [
+        (
+            "GET",
+            "/health",
+            ("host", "evil.example"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "GET",
+            "/v1/models",
+            ("origin", "https://evil.example"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "OPTIONS",
+            "/v1/models",
+            ("origin", "https://evil.example"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "GET",
+            "/v1/models",
+            ("sec-fetch-site", "cross-site"),
+            StatusCode::FORBIDDEN,
+        ),
+        ("GET", "/v1/models", ("peer", "10.0.0.7:1"), StatusCode::OK),
+        (
+            "POST",
+            "/onebit/models/tiny/load",
+            ("peer", "10.0.0.7:1"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "POST",
+            "/onebit/models/tiny/load",
+            ("x-forwarded-for", "127.0.0.1"),
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "POST",
+            "/onebit/models/tiny/load",
+            ("peer", "[::1]:1"),
+            StatusCode::OK,
+        ),
+    ];
+    for (method, path, header, status) in cases {
+        let answer = onebit.send(method, path, "", &[header]).await;
+        assert_eq!(
+            answer.status, status,
+            "{method} {path} {header:?} {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_and_a_whole_answer_say_the_same() {
+    let onebit = open().await;
+    let whole = onebit.post("/v1/chat/completions", chat()).await.json();
+    assert_eq!(whole["usage"]["completion_tokens"], 6, "{whole}");
+    let mut body = chat();
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({ "include_usage": true });
+    let stream = onebit.post("/v1/chat/completions", body).await;
+    assert_eq!(
+        stream.headers["content-type"],
+        "text/event-stream; charset=utf-8"
+    );
+    let events = stream.events();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let chunks: Vec<Value> = events[..events.len() - 1]
+        .iter()
+        .map(|event| serde_json::from_str(event).unwrap())
+        .collect();
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(
+        text,
+        whole["choices"][0]["message"]["content"].as_str().unwrap()
+    );
+    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], 6);
+    assert_eq!(chunks.last().unwrap()["choices"], json!([]));
+
+    let text = json!({"model": "tiny", "prompt": ["a", "b"], "max_tokens": 4, "n": 2, "temperature": 0, "ignore_eos": true});
+    let text = onebit.post("/v1/completions", text).await.json();
+    let indexes: Vec<_> = text["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["index"].as_u64().unwrap())
+        .collect();
+    assert_eq!(indexes, [0, 1, 2, 3]);
+    assert_eq!(
+        text["usage"],
+        json!({
+            "prompt_tokens": 4, "completion_tokens": 16, "total_tokens": 20,
+            "prompt_tokens_details": text["usage"]["prompt_tokens_details"],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_turn_is_stored_and_its_events_can_be_read_again() {
+    let onebit = open().await;
+    let chat = onebit
+        .post("/onebit/chats", json!({ "model": "tiny" }))
+        .await
+        .json();
+    let id = chat["id"].as_str().unwrap();
+    let body = json!({"parent_id": null, "content": "hello", "model": "tiny", "options": {"max_tokens": 5}});
+    let answer = onebit
+        .post(&format!("/onebit/chats/{id}/turns"), body)
+        .await;
+    let first: Value = serde_json::from_str(answer.events()[0]).unwrap();
+    let last: Value = serde_json::from_str(answer.events().last().unwrap()).unwrap();
+    let turn = first["turn_id"].as_str().unwrap();
+    assert_eq!(last["id"], first["assistant_message_id"]);
+    let detail = onebit.get(&format!("/onebit/chats/{id}")).await.json();
+    assert_eq!(detail["chat"]["title"], "hello");
+    assert_eq!(detail["messages"][1], last);
+    assert_eq!(detail["turns"], json!([]));
+
+    let path = format!("/onebit/turns/{turn}/events");
+    assert_eq!(onebit.get(&path).await.text, answer.text);
+    let rest = onebit
+        .send("GET", &path, "", &[("last-event-id", "0")])
+        .await;
+    assert!(
+        answer.text.ends_with(&rest.text) && rest.text.starts_with("id: 1\n"),
+        "{}",
+        rest.text
+    );
+
+    // Another answer to the same question is a sibling and becomes the head.
+    let question = first["user_message"]["id"].as_str().unwrap();
+    let again = json!({"parent_id": question, "model": "tiny", "options": {"max_tokens": 3}});
+    let again = onebit
+        .post(&format!("/onebit/chats/{id}/turns"), again)
+        .await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.text);
+    let detail = onebit.get(&format!("/onebit/chats/{id}")).await.json();
+    let messages = detail["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 3);
+    assert_eq!(detail["chat"]["head"], messages[2]["id"]);
+    assert_eq!(messages[2]["parent_id"], messages[1]["parent_id"]);
+}
+
+#[tokio::test]
+async fn a_closed_stream_does_not_end_a_turn_but_stopping_does() {
+    let onebit = open().await;
+    let owner = crate::domain::PersonId::owner();
+    let chat = onebit
+        .app
+        .store()
+        .chats()
+        .create(&owner, "x", None)
+        .await
+        .unwrap();
+    let path = format!("/onebit/chats/{}/turns", chat.id);
+    let body = json!({"content": "hello", "model": "tiny"}).to_string();
+    let request = Request::post(path)
+        .header("host", "localhost")
+        .body(Body::from(body))
+        .unwrap();
+    let response = onebit.router.clone().oneshot(request).await.unwrap();
+    drop(response);
+    let running = onebit.app.running_turns(&owner);
+    // It may have come to its end already; then there is nothing to stop.
+    for turn in &running {
+        onebit.app.stop_turn(&owner, &turn.id).unwrap();
+    }
+    onebit.app.close_turns().await;
+    let (_, messages) = onebit
+        .app
+        .store()
+        .chats()
+        .get(&owner, &chat.id)
+        .await
+        .unwrap();
+    let reason = messages[1].finish_reason.as_deref().unwrap();
+    assert!(
+        ["cancelled", "stop", "length"].contains(&reason),
+        "{reason}"
+    );
+    assert!(onebit.app.running_turns(&owner).is_empty());
+}

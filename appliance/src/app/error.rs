@@ -1,0 +1,137 @@
+//! Everything that a request to the appliance can fail with: one error for `api` to translate.
+
+use std::path::PathBuf;
+
+use crate::engines::EngineError;
+use crate::error::{Failing, Kind};
+use crate::store::StoreError;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An engine's reason.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store's reason.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No model of this name has been imported.
+    #[error("there is no model `{asked}`{}", hint(suggestions))]
+    ModelNotFound {
+        /// What was asked for.
+        asked: String,
+        /// Names that look like it.
+        suggestions: Vec<String>,
+    },
+    /// No model at all.
+    #[error("no model has been imported yet; run `onebit import FILE.gguf`")]
+    NoModels,
+    /// The model's template refuses the conversation.
+    #[error("the model's chat template refuses these messages: {why}")]
+    Template {
+        /// The template's reason.
+        why: String,
+    },
+    /// The file is not a model that we can run.
+    #[error("{} is not a model that onebit runs: {why}", path.display())]
+    NotAModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file cannot be read or copied.
+    #[error("{what} {}: {source}", path.display())]
+    File {
+        /// What was tried, such as "cannot read".
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The name cannot be used.
+    #[error("`{0}` has nothing that a model's name can be made of; give one with --name")]
+    BadName(String),
+    /// The model answers somebody now.
+    #[error("{0} is in use; unload it first")]
+    InUse(String),
+    /// The turn has ended long ago or never was.
+    #[error("there is no running turn `{0}`")]
+    TurnNotFound(String),
+    /// A turn needs a question or a message to answer.
+    #[error("give `content`, or a `parent_id` that names a message of the person")]
+    NothingToAnswer,
+    /// The text is too short to measure.
+    #[error("the text has {tokens} tokens; perplexity needs at least {needed}")]
+    TextTooShort {
+        /// Tokens that it has.
+        tokens: usize,
+        /// Tokens that one window needs.
+        needed: usize,
+    },
+    /// Too many turns run at once.
+    #[error("{0} answers are being written already; stop one or try again shortly")]
+    TooManyTurns(usize),
+}
+
+fn hint(suggestions: &[String]) -> String {
+    match suggestions {
+        [] => "; `onebit models` lists them".to_owned(),
+        names => format!("; did you mean {}?", names.join(" or ")),
+    }
+}
+
+impl Failing for AppError {
+    fn kind(&self) -> Kind {
+        match self {
+            AppError::Engine(error) => error.kind(),
+            AppError::Store(error) => error.kind(),
+            AppError::ModelNotFound { .. } | AppError::NoModels | AppError::TurnNotFound(_) => {
+                Kind::NotFound
+            }
+            AppError::Template { .. }
+            | AppError::NotAModel { .. }
+            | AppError::BadName(_)
+            | AppError::NothingToAnswer
+            | AppError::TextTooShort { .. } => Kind::BadRequest,
+            AppError::InUse(_) => Kind::Conflict,
+            AppError::File { .. } => Kind::Internal,
+            AppError::TooManyTurns(_) => Kind::Overloaded,
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            AppError::Engine(error) => error.code(),
+            AppError::Store(error) => error.code(),
+            AppError::ModelNotFound { .. } | AppError::NoModels => Some("model_not_found"),
+            AppError::Template { .. } => Some("template_error"),
+            AppError::NotAModel { .. } => Some("not_a_model"),
+            AppError::TurnNotFound(_) => Some("turn_not_found"),
+            AppError::TooManyTurns(_) => Some("queue_full"),
+            AppError::InUse(_) => Some("model_in_use"),
+            AppError::File { .. }
+            | AppError::BadName(_)
+            | AppError::NothingToAnswer
+            | AppError::TextTooShort { .. } => None,
+        }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            AppError::Engine(error) => error.param(),
+            AppError::ModelNotFound { .. } | AppError::NoModels => Some("model"),
+            AppError::Template { .. } => Some("messages"),
+            _ => None,
+        }
+    }
+
+    fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            AppError::Engine(error) => error.retry_after_s(),
+            AppError::TooManyTurns(_) => Some(2),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The verbs: the list of things that a client can ask.
+//!
+//! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
+//! of HTTP or of any dialect. Its files do not import each other, apart from this one.
+
+mod chat;
+mod error;
+mod measure;
+mod models;
+mod prompt;
+mod turns;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onebit_kernels::threads::Threads;
+
+use crate::config::Config;
+use crate::domain::Machine;
+use crate::engines::ENGINES;
+use crate::engines::pool::Pool;
+use crate::host::{self, Host};
+use crate::store::Store;
+
+pub use chat::Answer;
+pub use error::AppError;
+pub use measure::Perplexity;
+pub use models::{ModelStatus, NewModel};
+pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
+
+// What `api` needs of the layers below, so that it depends on this one alone.
+pub use crate::engines::EngineError;
+pub use crate::engines::pool::ModelState;
+pub use crate::store::{Chat, ChatChange, ChatQuery, StoredMessage, new_id, now_ms};
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The appliance; clones share it.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+/// Everything that lives as long as the process.
+struct Inner {
+    config: Config,
+    store: Store,
+    pool: Pool,
+    templates: prompt::Templates,
+    turns: turns::Turns,
+    started: Instant,
+    cores: usize,
+}
+
+/// How the appliance is doing.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Time since start.
+    pub uptime: Duration,
+    /// This machine, now.
+    pub machine: Machine,
+    /// Models that are loaded or being loaded.
+    pub models: Vec<ModelStatus>,
+    /// Bytes that they hold.
+    pub models_bytes: u64,
+    /// Answers that are being made.
+    pub active: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+}
+
+impl App {
+    /// Opens the store and starts the pool; loads no model. Must run inside the runtime.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub fn open(config: Config) -> Result<App, AppError> {
+        let store = Store::open(&config.data_dir)?;
+        let cores = physical_cores();
+        let threads = match config.ternary.threads {
+            0 => cores,
+            set => set,
+        };
+        let pool = Pool::start(
+            ENGINES,
+            config.pool.clone(),
+            config.ternary.clone(),
+            Arc::new(Threads::new(threads)),
+            Arc::new(move || machine(cores)),
+        );
+        let inner = Inner {
+            config,
+            store,
+            pool,
+            templates: prompt::Templates::default(),
+            turns: turns::Turns::default(),
+            started: Instant::now(),
+            cores,
+        };
+        Ok(App {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Settles what the last run left unfinished; for the process that serves, once, at its start.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn recover(&self) -> Result<(), AppError> {
+        let cut = self.inner.store.chats().close_interrupted().await?;
+        if cut > 0 {
+            tracing::info!(
+                answers = cut,
+                "answers that the last run left unfinished were marked"
+            );
+        }
+        Ok(())
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Chats, models and settings as rows; verbs that only read or write rows need no wrapper.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Tells how the appliance is doing.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn status(&self) -> Result<Status, AppError> {
+        let mut models = self.models().await?;
+        models.retain(|status| status.state.is_some());
+        let (mut models_bytes, mut active, mut waiting) = (0, 0, 0);
+        for status in &models {
+            if let Some((bytes, load)) = status.held() {
+                models_bytes += bytes;
+                active += load.active;
+                waiting += load.waiting;
+            }
+        }
+        Ok(Status {
+            uptime: self.inner.started.elapsed(),
+            machine: machine(self.inner.cores),
+            models,
+            models_bytes,
+            active,
+            waiting,
+        })
+    }
+}
+
+/// Cores of which each has its own vector units; logical ones where the system tells no topology.
+fn physical_cores() -> usize {
+    let cpu = Host::read(Path::new("/")).cpu;
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    cpu.cores
+        .map_or(logical, |physical| physical.min(logical))
+        .max(1)
+}
+
+/// This machine now. Memory that the system does not tell counts as none: models are then refused until the
+/// owner sets `pool.memory_bytes_max`.
+fn machine(cores: usize) -> Machine {
+    let memory = host::memory_now(Path::new("/"));
+    Machine {
+        cores,
+        memory_total_bytes: memory.map_or(0, |memory| memory.total_bytes),
+        memory_available_bytes: memory.map_or(0, |memory| memory.available_bytes),
+    }
+}

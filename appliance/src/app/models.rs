@@ -1,0 +1,321 @@
+//! Models: imported by content, listed, loaded, unloaded, removed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use onebit_kernels::format::gguf::Gguf;
+use onebit_kernels::kv::KvKind;
+use onebit_kernels::model::Config;
+use sha2::{Digest, Sha256};
+
+use super::{App, AppError};
+use crate::domain::model::{slug, suggestions};
+use crate::domain::{Model, ModelFormat};
+use crate::engines::Load;
+use crate::engines::pool::{Lease, ModelState};
+use crate::store::{new_id, now_ms};
+
+/// Bytes copied and hashed at a time: large enough that system calls do not count.
+const COPY_BYTES: usize = 1 << 20;
+
+/// A model and what it is doing.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// The model.
+    pub model: Model,
+    /// What it is doing; `None` when nobody has asked for it.
+    pub state: Option<ModelState>,
+    /// Whether its file is there.
+    pub present: bool,
+}
+
+impl ModelStatus {
+    /// Bytes held and load, when it is loaded.
+    pub fn held(&self) -> Option<(u64, Load)> {
+        match &self.state {
+            Some(ModelState::Loaded {
+                memory_bytes, load, ..
+            }) => Some((*memory_bytes, *load)),
+            Some(ModelState::Loading | ModelState::Failed { .. }) | None => None,
+        }
+    }
+}
+
+/// A file to import.
+#[derive(Debug, Clone)]
+pub struct NewModel {
+    /// The file.
+    pub path: PathBuf,
+    /// The name that requests will use; made from the file's own name when `None`.
+    pub name: Option<String>,
+}
+
+impl App {
+    /// Lists the models, the default one first.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn models(&self) -> Result<Vec<ModelStatus>, AppError> {
+        let models = self.inner.store.models().all().await?;
+        let mut states = self.inner.pool.states().await;
+        let status = |model: Model| ModelStatus {
+            state: states.remove(&model.id),
+            present: model.path.is_file(),
+            model,
+        };
+        let mut list: Vec<ModelStatus> = models.into_iter().map(status).collect();
+        // Those that can chat come first; within them the order of import stays.
+        list.sort_by_key(|status| !status.model.has_template);
+        Ok(list)
+    }
+
+    /// Finds a model by name; an empty name means the default model.
+    ///
+    /// # Errors
+    /// [`AppError::ModelNotFound`] with names that look like it, or [`AppError::NoModels`].
+    pub async fn model(&self, name: &str) -> Result<Model, AppError> {
+        if let Some(model) = self.inner.store.models().get(name).await? {
+            return Ok(model);
+        }
+        let mut all = self.inner.store.models().all().await?;
+        if all.is_empty() && name.is_empty() {
+            return Err(AppError::NoModels);
+        }
+        let same = |model: &Model| model.id.eq_ignore_ascii_case(name);
+        let default = |model: &Model| model.has_template;
+        let found = match name {
+            "" => all.iter().position(default).or(Some(0)),
+            _ => all.iter().position(same),
+        };
+        match found {
+            Some(index) => Ok(all.swap_remove(index)),
+            None => Err(AppError::ModelNotFound {
+                asked: name.to_owned(),
+                suggestions: suggestions(name, all.iter().map(|model| model.id.as_str())),
+            }),
+        }
+    }
+
+    /// Returns a model loaded.
+    ///
+    /// # Errors
+    /// It is not known, or cannot be loaded.
+    pub async fn load(&self, name: &str) -> Result<(Model, Lease), AppError> {
+        let model = self.model(name).await?;
+        let lease = self.inner.pool.session(&model).await?;
+        Ok((model, lease))
+    }
+
+    /// Unloads a model once nobody uses it; `false` when it was not loaded.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub async fn unload(&self, name: &str) -> Result<bool, AppError> {
+        let model = self.model(name).await?;
+        Ok(self.inner.pool.unload(&model.id).await)
+    }
+
+    /// Copies a model file into the data directory, named by its content, and registers it.
+    ///
+    /// # Errors
+    /// The file is not a model that an engine runs, or cannot be read or copied, or the name is taken.
+    pub async fn import(&self, new: NewModel) -> Result<Model, AppError> {
+        let folder = self.inner.store.folder().join("models");
+        let task = tokio::task::spawn_blocking(move || bring_in(&new, &folder));
+        let model = task.await.map_err(|panic| AppError::NotAModel {
+            path: PathBuf::new(),
+            why: panic.to_string(),
+        })??;
+        self.inner.store.models().put(&model).await?;
+        tracing::info!(model = model.id, bytes = model.file_bytes, "model imported");
+        Ok(model)
+    }
+
+    /// Forgets a model and deletes its file when no other model uses it.
+    ///
+    /// # Errors
+    /// It is not known, or somebody uses it.
+    pub async fn remove_model(&self, name: &str) -> Result<Model, AppError> {
+        let model = self.model(name).await?;
+        let states = self.inner.pool.states().await;
+        if let Some(ModelState::Loaded { load, .. }) = states.get(&model.id)
+            && load.active + load.waiting > 0
+        {
+            return Err(AppError::InUse(model.id));
+        }
+        self.inner.pool.unload(&model.id).await;
+        let others = self.inner.store.models().remove(&model.id).await?;
+        if others == 0 && model.path.exists() {
+            std::fs::remove_file(&model.path).map_err(file_error("cannot delete", &model.path))?;
+        }
+        Ok(model)
+    }
+}
+
+/// Reads a file's metadata, copies it under its hash, and describes it.
+fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
+    let wrong = |why: String| AppError::NotAModel {
+        path: new.path.clone(),
+        why,
+    };
+    // A folder, a pipe or a missing file gets the system's own words.
+    let metadata = std::fs::metadata(&new.path).map_err(file_error("cannot read", &new.path))?;
+    if !metadata.is_file() {
+        return Err(wrong("it is not a plain file".to_owned()));
+    }
+    let gguf = Gguf::open(&new.path).map_err(|error| wrong(error.to_string()))?;
+    let config = Config::from_gguf(&gguf).map_err(|error| wrong(error.to_string()))?;
+    let text = |key: &str| {
+        gguf.optional_str(key)
+            .map_err(|error| wrong(error.to_string()))
+    };
+    let stem = new
+        .path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let own_name = text("general.name")?.unwrap_or(&stem).to_owned();
+    let asked = new.name.clone().unwrap_or_else(|| own_name.clone());
+    let id = slug(&asked).ok_or(AppError::BadName(asked))?;
+    let model = Model {
+        id,
+        name: own_name,
+        format: ModelFormat::Gguf,
+        path: PathBuf::new(),
+        file_bytes: gguf.file_bytes(),
+        sha256: String::new(),
+        architecture: config.architecture.name().to_owned(),
+        quantisation: quantisation(&gguf),
+        context_length: config.context_length as u64,
+        kv_bytes_per_position: config.kv_bytes_per_position(KvKind::F16) as u64,
+        has_template: text("tokenizer.chat_template")?.is_some(),
+        imported_at: now_ms(),
+    };
+    drop(gguf);
+    std::fs::create_dir_all(folder).map_err(file_error("cannot make", folder))?;
+    let (path, sha256) = copy_by_hash(&new.path, folder)?;
+    Ok(Model {
+        path,
+        sha256,
+        ..model
+    })
+}
+
+/// The kind that holds most bytes of the weights.
+fn quantisation(gguf: &Gguf) -> String {
+    let mut kinds: Vec<(String, u64)> = Vec::new();
+    for tensor in gguf.tensors() {
+        let bytes = tensor.kind.tensor_bytes(&tensor.dims).unwrap_or(0);
+        let name = tensor.kind.name();
+        match kinds.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, total)) => *total += bytes,
+            None => kinds.push((name, bytes)),
+        }
+    }
+    // Our own packings stand in I8 tensors and are named by the metadata.
+    match gguf.optional_str("onebit.packing") {
+        Ok(Some(packing)) => packing.to_owned(),
+        Ok(None) | Err(_) => kinds
+            .into_iter()
+            .max_by_key(|(_, bytes)| *bytes)
+            .map(|(name, _)| name)
+            .unwrap_or_default(),
+    }
+}
+
+/// Copies a file to `folder/<sha256>.gguf`; it appears there whole or not at all.
+fn copy_by_hash(source: &Path, folder: &Path) -> Result<(PathBuf, String), AppError> {
+    let mut from = File::open(source).map_err(file_error("cannot read", source))?;
+    let part = folder.join(format!(".{}.part", new_id()?));
+    let mut to = File::create(&part).map_err(file_error("cannot write", &part))?;
+    let copied = copy_hashing(&mut from, &mut to, source, &part);
+    let result = copied.and_then(|sha256| {
+        to.sync_all().map_err(file_error("cannot write", &part))?;
+        let path = folder.join(format!("{sha256}.gguf"));
+        std::fs::rename(&part, &path).map_err(file_error("cannot write", &path))?;
+        Ok((path, sha256))
+    });
+    if result.is_err() {
+        // What remains is only room on the disk; the first error is the one to tell.
+        let _ = std::fs::remove_file(&part);
+    }
+    result
+}
+
+fn copy_hashing(
+    from: &mut File,
+    to: &mut File,
+    source: &Path,
+    part: &Path,
+) -> Result<String, AppError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let n = from
+            .read(&mut buffer)
+            .map_err(file_error("cannot read", source))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        to.write_all(&buffer[..n])
+            .map_err(file_error("cannot write", part))?;
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+fn file_error<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl Fn(std::io::Error) -> AppError + use<'a> {
+    move |source| AppError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_named_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("a.bin");
+        std::fs::write(&source, b"abc").unwrap();
+        let (path, sha256) = copy_by_hash(&source, folder.path()).unwrap();
+        assert_eq!(
+            sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn rubbish_and_folders_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        std::fs::write(&path, b"not a model").unwrap();
+        for path in [
+            path,
+            folder.path().to_owned(),
+            folder.path().join("missing"),
+        ] {
+            let new = NewModel {
+                path: path.clone(),
+                name: None,
+            };
+            let error = bring_in(&new, &folder.path().join("models"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&*path.to_string_lossy()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! Turns: answers that belong to the appliance and not to the connection that asked for them.
+//!
+//! A turn writes its answer into the store and its events into a log. Any number of readers follow the
+//! log, from the beginning or from where they left; closing a reader stops nothing. A turn ends when the
+//! model does, or when it is stopped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::watch;
+
+use super::{Answer, App, AppError};
+use crate::domain::{
+    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, PersonId, Role, Sampling, Stats,
+};
+use crate::store::{ChatChange, NewMessage, StoredMessage, new_id};
+
+/// Turns that run at a time; each holds a place in some model's queue.
+const RUNNING_MAX: usize = 256;
+
+/// How long the events of a finished turn can still be read: a phone that was locked comes back.
+const KEPT: Duration = Duration::from_secs(300);
+
+/// How often a growing answer is written to the store; a kill loses at most this much of it.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// The title of a chat that nobody has named, until its first question names it.
+pub const UNTITLED: &str = "New chat";
+
+/// Characters of the first question that become the title.
+const TITLE_CHARS: usize = 60;
+
+/// What a person asks of a chat.
+#[derive(Debug, Clone)]
+pub struct TurnRequest {
+    /// The chat.
+    pub chat: String,
+    /// The message that the question follows, or, without a question, the message to answer again.
+    pub parent_id: Option<String>,
+    /// The question.
+    pub content: Option<String>,
+    /// The model; empty for the default one.
+    pub model: String,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Where to end.
+    pub limits: Limits,
+    /// Instructions that frame the conversation, where it brings none of its own.
+    pub system: Option<String>,
+}
+
+/// A turn that runs now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningTurn {
+    /// The turn.
+    pub id: String,
+    /// The chat that it writes in.
+    pub chat: String,
+    /// The row that it writes.
+    pub assistant_id: String,
+}
+
+/// One event of a turn.
+#[derive(Debug, Clone)]
+pub enum TurnEvent {
+    /// The rows have been written; the answer begins.
+    Started {
+        /// The question, when this turn added one.
+        user: Option<StoredMessage>,
+        /// The answer's row, still empty.
+        assistant: StoredMessage,
+    },
+    /// From the engine.
+    Chat(ChatEvent),
+    /// The end: the answer as it is stored.
+    Stored(StoredMessage),
+    /// The end: the answer failed; what there was of it is stored.
+    Failed {
+        /// The reason, for people.
+        error: Arc<AppError>,
+    },
+}
+
+/// A handle on a turn's events; clones share it.
+#[derive(Clone)]
+pub struct Turn {
+    /// The turn's name.
+    pub id: String,
+    log: Arc<Log>,
+}
+
+struct Log {
+    /// A std mutex: held for a push or a read, never across an await.
+    events: Mutex<Vec<TurnEvent>>,
+    /// (events so far, whether it has ended).
+    grown: watch::Sender<(usize, bool)>,
+    stop: watch::Sender<bool>,
+    person: PersonId,
+    model: String,
+}
+
+/// All turns that run or ended lately.
+#[derive(Default)]
+pub(super) struct Turns {
+    by_id: Mutex<HashMap<String, Entry>>,
+}
+
+struct Entry {
+    turn: Turn,
+    chat: String,
+    assistant_id: String,
+    ended: Option<Instant>,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses when too many run; forgets those that ended long ago.
+    fn make_room(&self) -> Result<(), AppError> {
+        let mut by_id = self.lock();
+        by_id.retain(|_, entry| entry.ended.is_none_or(|at| at.elapsed() < KEPT));
+        match by_id.values().filter(|entry| entry.ended.is_none()).count() {
+            running if running >= RUNNING_MAX => Err(AppError::TooManyTurns(running)),
+            _ => Ok(()),
+        }
+    }
+
+    fn add(&self, turn: &Turn, chat: &str, assistant_id: &str) {
+        let entry = Entry {
+            turn: turn.clone(),
+            chat: chat.to_owned(),
+            assistant_id: assistant_id.to_owned(),
+            ended: None,
+        };
+        self.lock().insert(turn.id.clone(), entry);
+    }
+
+    fn end(&self, id: &str) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.ended = Some(Instant::now());
+        }
+    }
+
+    fn get(&self, id: &str) -> Option<Turn> {
+        self.lock().get(id).map(|entry| entry.turn.clone())
+    }
+
+    fn running(&self, person: &PersonId) -> Vec<RunningTurn> {
+        let mine = |entry: &&Entry| entry.ended.is_none() && entry.turn.log.person == *person;
+        let view = |entry: &Entry| RunningTurn {
+            id: entry.turn.id.clone(),
+            chat: entry.chat.clone(),
+            assistant_id: entry.assistant_id.clone(),
+        };
+        self.lock().values().filter(mine).map(view).collect()
+    }
+}
+
+impl Turn {
+    /// The model that answers.
+    pub fn model(&self) -> &str {
+        &self.log.model
+    }
+
+    /// Follows the events from number `from` on (0 is the first), each with its number.
+    pub fn events(&self, from: usize) -> impl Stream<Item = (usize, TurnEvent)> + Send + use<> {
+        let log = Arc::clone(&self.log);
+        let grown = log.grown.subscribe();
+        stream::unfold((log, grown, from), |(log, mut grown, next)| async move {
+            loop {
+                let event = log
+                    .events
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(next)
+                    .cloned();
+                if let Some(event) = event {
+                    return Some(((next, event), (log, grown, next + 1)));
+                }
+                let (count, ended) = *grown.borrow_and_update();
+                if next < count {
+                    continue;
+                }
+                if ended || grown.changed().await.is_err() {
+                    return None;
+                }
+            }
+        })
+    }
+
+    fn push(&self, event: TurnEvent) {
+        let mut events = self
+            .log
+            .events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        events.push(event);
+        let count = events.len();
+        drop(events);
+        self.log.grown.send_modify(|grown| grown.0 = count);
+    }
+}
+
+impl App {
+    /// Asks a question in a chat, or asks for another answer to one.
+    ///
+    /// # Errors
+    /// The chat or message does not exist, or whatever [`App::chat`] refuses.
+    pub async fn turn(&self, person: &PersonId, request: TurnRequest) -> Result<Turn, AppError> {
+        self.inner.turns.make_room()?;
+        let store = &self.inner.store;
+        let path = match &request.parent_id {
+            Some(parent) => store.chats().path(person, &request.chat, parent).await?,
+            None => Vec::new(),
+        };
+        let mut messages: Vec<Message> = path
+            .iter()
+            .filter(|message| !message.content.is_empty())
+            .map(|message| Message::new(message.role, message.content.as_str()))
+            .collect();
+        match &request.content {
+            Some(content) => messages.push(Message::new(Role::User, content.as_str())),
+            None if messages.last().is_some_and(|last| last.role == Role::User) => {}
+            None => return Err(AppError::NothingToAnswer),
+        }
+        if let Some(system) = request.system.filter(|text| !text.trim().is_empty())
+            && messages
+                .first()
+                .is_none_or(|first| first.role != Role::System)
+        {
+            messages.insert(0, Message::new(Role::System, system));
+        }
+        // Refused before anything is written, so that a full queue leaves no half turn behind.
+        let answer = self
+            .chat(ChatRequest {
+                model: request.model,
+                input: Input::Messages(messages),
+                sampling: request.sampling,
+                limits: request.limits,
+                logprobs: None,
+            })
+            .await?;
+        let (user, assistant) = self
+            .rows(
+                person,
+                &request.chat,
+                request.parent_id,
+                request.content,
+                &answer.model.id,
+            )
+            .await?;
+        let (stop, stopped) = watch::channel(false);
+        let log = Log {
+            events: Mutex::new(Vec::new()),
+            grown: watch::channel((0, false)).0,
+            stop,
+            person: person.clone(),
+            model: answer.model.id.clone(),
+        };
+        let turn = Turn {
+            id: new_id()?.to_string(),
+            log: Arc::new(log),
+        };
+        self.inner.turns.add(&turn, &request.chat, &assistant.id);
+        turn.push(TurnEvent::Started {
+            user,
+            assistant: assistant.clone(),
+        });
+        tokio::spawn(self.clone().write(turn.clone(), answer, assistant, stopped));
+        Ok(turn)
+    }
+
+    /// Finds a turn that runs or ended lately.
+    ///
+    /// # Errors
+    /// [`AppError::TurnNotFound`], also when it is somebody else's.
+    pub fn find_turn(&self, person: &PersonId, id: &str) -> Result<Turn, AppError> {
+        let turn = self
+            .inner
+            .turns
+            .get(id)
+            .filter(|turn| turn.log.person == *person);
+        turn.ok_or_else(|| AppError::TurnNotFound(id.to_owned()))
+    }
+
+    /// Lists a person's turns that run now.
+    pub fn running_turns(&self, person: &PersonId) -> Vec<RunningTurn> {
+        self.inner.turns.running(person)
+    }
+
+    /// Stops a turn; its answer stays as far as it came. Stopping one that has ended does nothing.
+    ///
+    /// # Errors
+    /// [`AppError::TurnNotFound`].
+    pub fn stop_turn(&self, person: &PersonId, id: &str) -> Result<(), AppError> {
+        let turn = self.find_turn(person, id)?;
+        turn.log.stop.send_replace(true);
+        Ok(())
+    }
+
+    /// Stops every turn and waits until what they have is stored; for the end of the process.
+    pub async fn close_turns(&self) {
+        let turns: Vec<Turn> = self
+            .inner
+            .turns
+            .lock()
+            .values()
+            .map(|entry| entry.turn.clone())
+            .collect();
+        for turn in &turns {
+            turn.log.stop.send_replace(true);
+        }
+        for turn in &turns {
+            // The sender lives in the turn that we hold.
+            let _ = turn
+                .log
+                .grown
+                .subscribe()
+                .wait_for(|(_, ended)| *ended)
+                .await;
+        }
+    }
+
+    /// Writes the question and the empty answer, and names the chat after its first question.
+    async fn rows(
+        &self,
+        person: &PersonId,
+        chat: &str,
+        parent_id: Option<String>,
+        content: Option<String>,
+        model: &str,
+    ) -> Result<(Option<StoredMessage>, StoredMessage), AppError> {
+        let chats = self.inner.store.chats();
+        let answer = NewMessage {
+            parent_id: parent_id.clone(),
+            role: Role::Assistant,
+            content: String::new(),
+            model: Some(model.to_owned()),
+        };
+        let mut new = Vec::new();
+        let first = parent_id.is_none();
+        let title = content.as_deref().filter(|_| first).map(title);
+        if let Some(content) = content {
+            new.push(NewMessage {
+                parent_id,
+                role: Role::User,
+                content,
+                model: None,
+            });
+        }
+        new.push(answer);
+        let mut rows = chats.add(person, chat, new).await?;
+        if let Some(title) = title
+            && chats.get(person, chat).await?.0.title == UNTITLED
+        {
+            let change = ChatChange {
+                title: Some(title),
+                ..ChatChange::default()
+            };
+            chats.change(person, chat, change).await?;
+        }
+        // `add` returns what it was given: the answer is the last of one or two rows.
+        let assistant = rows.pop().ok_or(AppError::NothingToAnswer)?;
+        Ok((rows.pop(), assistant))
+    }
+
+    /// Follows the engine to the end of the answer.
+    async fn write(
+        self,
+        turn: Turn,
+        mut answer: Answer,
+        mut row: StoredMessage,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let mut saved = Instant::now();
+        let mut failure = None;
+        let finish = loop {
+            let event = tokio::select! {
+                event = answer.next() => event,
+                _ = stopped.wait_for(|stop| *stop) => break None,
+            };
+            match event {
+                Some(Ok(ChatEvent::Finished(finish))) => {
+                    turn.push(TurnEvent::Chat(ChatEvent::Finished(finish)));
+                    break Some(finish);
+                }
+                Some(Ok(event)) => {
+                    if let ChatEvent::Piece(piece) = &event {
+                        row.content.push_str(&piece.text);
+                    }
+                    turn.push(TurnEvent::Chat(event));
+                }
+                Some(Err(error)) => {
+                    failure = Some(AppError::Engine(error));
+                    break None;
+                }
+                None => break None,
+            }
+            if saved.elapsed() > SAVE_EVERY {
+                saved = Instant::now();
+                self.save(&row).await;
+            }
+        };
+        drop(answer); // gives the engine its place back before the disk is waited for
+        let reason = match (&finish, &failure) {
+            (Some(finish), _) => finish.reason,
+            (None, Some(_)) => FinishReason::Error,
+            (None, None) => FinishReason::Cancelled,
+        };
+        row.finish_reason = Some(reason.as_str().to_owned());
+        row.stats = finish.as_ref().map(Stats::from);
+        self.save(&row).await;
+        turn.push(match failure {
+            Some(error) => TurnEvent::Failed {
+                error: Arc::new(error),
+            },
+            None => TurnEvent::Stored(row),
+        });
+        turn.log.grown.send_modify(|grown| grown.1 = true);
+        self.inner.turns.end(&turn.id);
+    }
+
+    async fn save(&self, row: &StoredMessage) {
+        let written = self
+            .inner
+            .store
+            .chats()
+            .write_answer(
+                &row.id,
+                &row.content,
+                row.finish_reason.as_deref(),
+                row.stats.as_ref(),
+            )
+            .await;
+        if let Err(error) = written {
+            tracing::error!(%error, message = row.id, "answer not written");
+        }
+    }
+}
+
+/// The start of a question, cut between words where that is near.
+fn title(question: &str) -> String {
+    let line = question.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= TITLE_CHARS {
+        return if line.is_empty() {
+            UNTITLED.to_owned()
+        } else {
+            line
+        };
+    }
+    let cut: String = line.chars().take(TITLE_CHARS).collect();
+    let end = cut
+        .rfind(' ')
+        .filter(|&at| at > cut.len() / 2)
+        .unwrap_or(cut.len());
+    format!("{}…", &cut[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_are_short_single_lines() {
+        assert_eq!(
+            title("  What is\n a ternary model? "),
+            "What is a ternary model?"
+        );
+        let long = title(&"wörter ".repeat(40));
+        assert!(
+            long.chars().count() <= TITLE_CHARS + 1 && long.ends_with("wörter…"),
+            "{long}"
+        );
+        assert_eq!(
+            title(&"x".repeat(100)),
+            format!("{}…", "x".repeat(TITLE_CHARS))
+        );
+        assert_eq!(title(" "), UNTITLED);
+    }
+
+    #[tokio::test]
+    async fn readers_start_anywhere_and_all_see_the_end() {
+        let log = Log {
+            events: Mutex::new(Vec::new()),
+            grown: watch::channel((0, false)).0,
+            stop: watch::channel(false).0,
+            person: PersonId::owner(),
+            model: "m".into(),
+        };
+        let turn = Turn {
+            id: "t".into(),
+            log: Arc::new(log),
+        };
+        let piece = |text: &str| {
+            TurnEvent::Chat(ChatEvent::Piece(crate::domain::Piece {
+                text: text.into(),
+                ..Default::default()
+            }))
+        };
+        turn.push(piece("a"));
+        let (early, late) = (turn.events(0), turn.events(1));
+        let writer = tokio::spawn({
+            let turn = turn.clone();
+            async move {
+                turn.push(piece("b"));
+                turn.push(piece("c"));
+                turn.log.grown.send_modify(|grown| grown.1 = true);
+            }
+        });
+        let (early, late) = tokio::join!(
+            early.map(|e| e.0).collect::<Vec<_>>(),
+            late.map(|e| e.0).collect::<Vec<_>>()
+        );
+        writer.await.unwrap();
+        assert_eq!((early, late), (vec![0, 1, 2], vec![1, 2]));
+    }
+}

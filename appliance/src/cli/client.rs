@@ -1,0 +1,151 @@
+//! The running appliance, seen from a command: found by its presence file, spoken to over loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::Failed;
+use super::serve::PRESENCE_FILE;
+
+/// A running appliance.
+pub(super) struct Client {
+    address: SocketAddr,
+}
+
+/// An answer that arrives event by event.
+pub(super) struct EventStream {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Finds the appliance that serves this data directory; `None` when none does.
+    pub(super) async fn find(data: &Path) -> Option<Client> {
+        let text = std::fs::read_to_string(data.join(PRESENCE_FILE)).ok()?;
+        let presence: Value = serde_json::from_str(&text).ok()?;
+        for address in presence["addresses"].as_array()? {
+            let Some(mut address) = address
+                .as_str()
+                .and_then(|text| text.parse::<SocketAddr>().ok())
+            else {
+                continue;
+            };
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            let client = Client { address };
+            if client
+                .get("/health")
+                .await
+                .is_ok_and(|health| health["status"] == "ok")
+            {
+                return Some(client);
+            }
+        }
+        None
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failed> {
+        whole(self.send(Method::GET, path, None).await?).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, Failed> {
+        whole(self.send(Method::DELETE, path, None).await?).await
+    }
+
+    /// Posts and reads the answer as server-sent events.
+    pub(super) async fn events(&self, path: &str, body: &Value) -> Result<EventStream, Failed> {
+        let response = self.send(Method::POST, path, Some(body)).await?;
+        if !response.status().is_success() {
+            return Err(refusal(&whole_body(response).await?));
+        }
+        Ok(EventStream {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let stream = TcpStream::connect(self.address).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // Ends when the response has been read or dropped.
+        tokio::spawn(connection);
+        let bytes = body
+            .map(|body| Bytes::from(body.to_string()))
+            .unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
+            .header("content-type", "application/json")
+            .body(Full::new(bytes))?;
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+impl EventStream {
+    /// Returns the data of the next event; `None` at the end mark.
+    pub(super) async fn next(&mut self) -> Result<Option<Value>, Failed> {
+        loop {
+            if let Some(line) = self.line() {
+                match line.strip_prefix("data: ") {
+                    None => continue, // names, numbers, comments, empty lines
+                    Some("[DONE]") => return Ok(None),
+                    Some(data) => {
+                        let value: Value = serde_json::from_str(data)?;
+                        return if value["error"].is_object() {
+                            Err(refusal(&value))
+                        } else {
+                            Ok(Some(value))
+                        };
+                    }
+                }
+            }
+            match self.body.frame().await {
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                None => return Err("the appliance ended the answer too early".into()),
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let end = self.buffer.iter().position(|&byte| byte == b'\n')?;
+        let line: Vec<u8> = self.buffer.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+}
+
+async fn whole_body(response: Response<Incoming>) -> Result<Value, Failed> {
+    let bytes = response.into_body().collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Value, Failed> {
+    let ok = response.status().is_success();
+    let body = whole_body(response).await?;
+    if ok { Ok(body) } else { Err(refusal(&body)) }
+}
+
+fn refusal(body: &Value) -> Failed {
+    body["error"]["message"]
+        .as_str()
+        .unwrap_or("the appliance refused without a reason")
+        .into()
+}

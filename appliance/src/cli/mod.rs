@@ -1,0 +1,206 @@
+//! The command line: one file a command. It talks on stdout and stderr; nothing else in the appliance does.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the part that talks to people"
+)]
+
+mod chat;
+mod client;
+mod doctor;
+mod models;
+mod ppl;
+mod serve;
+mod status;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Flags, LogConfig, LogFormat, environment};
+
+/// What a command fails with: one line for people.
+pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// A local-AI appliance: chat with models on your own machine.
+#[derive(Parser)]
+#[command(name = "onebit", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// Where chats and models live.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The settings file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the appliance.
+    Serve {
+        /// Address to listen on, possibly several times.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Vec<SocketAddr>,
+        /// Allow addresses that the network can reach.
+        #[arg(long)]
+        lan: bool,
+    },
+    /// Ask a model, once or in a conversation.
+    Chat(chat::ChatArgs),
+    /// Copy a model file into the data directory.
+    Import(models::ImportArgs),
+    /// List the models.
+    Models,
+    /// Show one model.
+    Show {
+        /// The model's name.
+        model: String,
+    },
+    /// Forget a model and delete its file.
+    Rm {
+        /// The model's name.
+        model: String,
+    },
+    /// Measure a model's perplexity on a text.
+    Ppl(ppl::PplArgs),
+    /// Tell how the running appliance is doing.
+    Status,
+    /// Check every prerequisite: found, wanted, and the line that mends it.
+    Doctor {
+        /// Address to check, possibly several times.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Vec<SocketAddr>,
+        /// Read the machine's facts below this folder instead of `/`.
+        #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+        root: PathBuf,
+    },
+    /// Print every setting with its explanation and default.
+    Settings,
+}
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let code = match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    };
+    // A blocking read of the terminal may still wait; it must not keep the program.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("onebit: {}", error.to_string().replace('\n', " "));
+    ExitCode::FAILURE
+}
+
+async fn run(cli: Cli) -> Result<(), Failed> {
+    let (listen, lan) = match &cli.command {
+        Command::Serve { listen, lan } => (listen.clone(), *lan),
+        Command::Doctor { listen, .. } => (listen.clone(), false),
+        _ => (Vec::new(), false),
+    };
+    if matches!(cli.command, Command::Settings) {
+        print!("{}", crate::config::DEFAULT_FILE);
+        return Ok(());
+    }
+    let Common { data, config, json } = cli.common;
+    let flags = Flags {
+        file: config,
+        data_dir: data,
+        listen,
+        lan,
+    };
+    let config = Config::resolve(&flags, &environment)?;
+    let serves = matches!(cli.command, Command::Serve { .. });
+    start_log(&config.log, serves)?;
+    match cli.command {
+        Command::Serve { .. } => serve::run(config).await,
+        Command::Chat(args) => chat::run(config, args, json).await,
+        Command::Import(args) => models::import(config, args, json).await,
+        Command::Models => models::list(config, json).await,
+        Command::Show { model } => models::show(config, &model, json).await,
+        Command::Rm { model } => models::remove(config, &model, json).await,
+        Command::Ppl(args) => ppl::run(config, args, json).await,
+        Command::Status => status::run(config, json).await,
+        Command::Doctor { root, .. } => doctor::run(config, &root, json).await,
+        Command::Settings => Ok(()),
+    }
+}
+
+/// The appliance logs what the settings say; a command only what is wrong.
+fn start_log(settings: &LogConfig, serves: bool) -> Result<(), Failed> {
+    let level = if serves {
+        settings.level.as_str()
+    } else {
+        "warn"
+    };
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| format!("the log cannot start: {error}").into())
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(
+            [size(5), size(98_362_432), size(3_000_000_000_000)],
+            ["5 B", "98.4 MB", "3.0 TB"]
+        );
+    }
+}

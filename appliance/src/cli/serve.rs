@@ -1,0 +1,141 @@
+//! `onebit serve`: open, listen, answer, stop in order.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failed;
+use crate::api::Server;
+use crate::app::{App, VERSION};
+use crate::config::Config;
+
+/// Says, in the data directory, who serves it and where; other commands find the appliance by it.
+pub(super) const PRESENCE_FILE: &str = "serving.json";
+
+/// How long stopped turns get to store what they have: a commit takes milliseconds, a tired disk a second.
+const SAVE_MAX: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(config: Config) -> Result<(), Failed> {
+    let drain = Duration::from_secs(config.server.drain_s);
+    let (listen, lan) = (config.server.listen.clone(), config.server.lan);
+    let data = config.data_dir.clone();
+    let app = App::open(config)?;
+    // Held while we serve: two appliances on one data directory would end each other's answers.
+    let mut presence = Presence::take(&data)?;
+    app.recover().await?;
+    let server = Server::bind(&listen).await?;
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    presence.announce(&addresses)?;
+    if lan {
+        tracing::warn!("anybody on the network may chat: there is no sign-in yet");
+    }
+    for address in &addresses {
+        println!("listening on http://{address}");
+    }
+    tracing::info!(version = VERSION, data = %data.display(), "ready");
+    let stop = stop_signal()?;
+    let drained = server.run(app.clone(), stop, drain).await;
+    if !drained {
+        tracing::warn!(
+            seconds = drain.as_secs(),
+            "some answers had not finished and were cut off"
+        );
+    }
+    if tokio::time::timeout(SAVE_MAX, app.close_turns())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some answers could not be stored as far as they had come");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failed> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; running answers may finish");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    })
+}
+
+/// The locked presence file; dropping it removes it.
+struct Presence {
+    file: File,
+    path: PathBuf,
+}
+
+impl Presence {
+    fn take(data: &Path) -> Result<Presence, Failed> {
+        let path = data.join(PRESENCE_FILE);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Presence { file, path }),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Err(format!(
+                    "another onebit already serves {}: {}",
+                    data.display(),
+                    text.trim()
+                )
+                .into())
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    fn announce(&mut self, addresses: &[String]) -> Result<(), Failed> {
+        let text = json!({ "pid": std::process::id(), "addresses": addresses }).to_string();
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_all()?;
+        Ok(())
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "presence file not removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_data_directory_is_served_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Presence::take(folder.path()).unwrap();
+        first.announce(&["127.0.0.1:1".into()]).unwrap();
+        let error = Presence::take(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("127.0.0.1:1"), "{error}");
+        drop(first);
+        Presence::take(folder.path()).unwrap();
+    }
+}
