@@ -51,6 +51,9 @@ Two things to know:
 
 const LONG = Array.from({ length: 40 }, (_, n) => `## Part ${n + 1}\n\nThis is paragraph ${n + 1} of a long answer, with *some* emphasis, \`code\` and a list.\n\n- first\n- second\n- third\n`).join('\n');
 
+// About 4,000 pieces: prose, lists, tables and code by turns.
+const ENDLESS = Array.from({ length: 14 }, (_, n) => `### Section ${n + 1}\n\n${PUMP}\n\n${CODE}`).join('\n\n');
+
 const HOSTILE = `<img src="https://outside.invalid/x.png" onerror="alert(1)"> and <script>alert(2)</script>
 
 ![a picture](https://outside.invalid/y.png) [press](javascript:alert(3)) [data](data:text/html,hi)
@@ -60,6 +63,7 @@ const HOSTILE = `<img src="https://outside.invalid/x.png" onerror="alert(1)"> an
 | <b>1</b> | 2 |`;
 
 const ANSWERS = [
+  [/endless/i, ENDLESS],
   [/heat pump/i, PUMP],
   [/python|duplicate/i, CODE],
   [/long/i, LONG],

@@ -14,6 +14,8 @@ const STREAMS_MAX = 4;
 // A lost stream is taken up again this often, with a pause that doubles, before the person is asked.
 const RESUMES_MAX = 5;
 const RESUME_PAUSE_MS = 400;
+// Thirty pictures a second read as smooth, and the model may need this processor itself.
+const PICTURE_MS = 30;
 
 const open = new SvelteMap<string, Conversation>();
 const attached: Conversation[] = [];
@@ -29,6 +31,7 @@ export class Conversation {
   #abort: AbortController | null = null;
   #unseen: ServerEvent[] = [];
   #frame = 0;
+  #drawn = 0;
   /** Grows with every turn, so that a slow answer about the past does not replace what happened since. */
   #age = 0;
 
@@ -143,11 +146,20 @@ export class Conversation {
     }
   }
 
-  /** Events are applied once a frame: a fast model sends many between two pictures. */
+  /** Events are applied together, just before a picture: a fast model sends many between two. */
   #take(event: ServerEvent): void {
     this.#unseen.push(event);
     if (document.hidden) this.#flush();
-    else this.#frame ||= requestAnimationFrame(() => this.#flush());
+    else this.#frame ||= requestAnimationFrame((now) => this.#picture(now));
+  }
+
+  #picture(now: number): void {
+    if (now - this.#drawn < PICTURE_MS) {
+      this.#frame = requestAnimationFrame((next) => this.#picture(next));
+      return;
+    }
+    this.#drawn = now;
+    this.#flush();
   }
 
   #flush(): void {

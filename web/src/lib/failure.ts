@@ -14,13 +14,13 @@ export interface Failure {
 // By our code, OpenAI's code or type; the first that matches.
 const KNOWN: [RegExp, Key, Key][] = [
   [/unreachable/, 'fail.unreachable', 'fail.unreachable.do'],
-  [/queue|busy|overload|rate_limit|429/, 'fail.busy', 'fail.busy.do'],
-  [/context|too_long|length/, 'fail.long', 'fail.long.do'],
-  [/memory/, 'fail.memory', 'fail.memory.do'],
-  [/model/, 'fail.model', 'fail.model.do'],
+  [/queue|in_use|rate_limit|429/, 'fail.busy', 'fail.busy.do'],
+  [/context_length|too_large|413/, 'fail.long', 'fail.long.do'],
+  [/too_big|memory/, 'fail.memory', 'fail.memory.do'],
+  [/engine_failed|stream|model_unloaded/, 'fail.stream', 'fail.stream.do'],
+  [/model|unsupported|template/, 'fail.model', 'fail.model.do'],
   [/auth|permission|forbidden|401|403/, 'fail.scope', 'fail.scope.do'],
   [/not_found|404/, 'fail.gone', 'fail.gone.do'],
-  [/stream|lost/, 'fail.stream', 'fail.stream.do'],
 ];
 
 export function failure(error: unknown): Failure {

@@ -40,23 +40,33 @@ export async function applyLanguage(): Promise<void> {
   document.documentElement.dir = choice.rtl ? 'rtl' : 'ltr';
 }
 
-export const number = (value: number, digits = 0): string =>
-  new Intl.NumberFormat(current.code, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+// Making a formatter costs a hundred times what using one does, and readings change every frame.
+const formatters = new Map<string, Intl.NumberFormat>();
+
+function format(value: number, options: Intl.NumberFormatOptions): string {
+  const key = current.code + JSON.stringify(options);
+  let formatter = formatters.get(key);
+  if (!formatter) {
+    formatter = new Intl.NumberFormat(current.code, options);
+    formatters.set(key, formatter);
+  }
+  return formatter.format(value);
+}
+
+export const number = (value: number, digits = 0): string => format(value, { maximumFractionDigits: digits, minimumFractionDigits: digits });
+
+export const compact = (value: number): string => format(value, { notation: 'compact', maximumFractionDigits: 1 });
 
 /** Bytes in the units that disks are sold in: 1 GB is 10^9. */
 export function bytes(value: number): string {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
   const step = value < 1 ? 0 : Math.min(4, Math.floor(Math.log10(value) / 3));
   const scaled = value / 1000 ** step;
-  return new Intl.NumberFormat(current.code, { style: 'unit', unit: units[step], maximumFractionDigits: scaled < 10 && step > 1 ? 1 : 0 }).format(scaled);
+  return format(scaled, { style: 'unit', unit: units[step], maximumFractionDigits: scaled < 10 && step > 1 ? 1 : 0 });
 }
 
 /** A time as a person would say it: milliseconds below a second, then seconds. */
 export function duration(ms: number): string {
-  const [unit, value, digits] = ms < 1000 ? ['millisecond', ms, 0] : ['second', ms / 1000, ms < 10_000 ? 1 : 0];
-  return new Intl.NumberFormat(current.code, { style: 'unit', unit: String(unit), unitDisplay: 'short', maximumFractionDigits: Number(digits) }).format(Number(value));
+  if (ms < 1000) return format(ms, { style: 'unit', unit: 'millisecond', unitDisplay: 'short', maximumFractionDigits: 0 });
+  return format(ms / 1000, { style: 'unit', unit: 'second', unitDisplay: 'short', maximumFractionDigits: ms < 10_000 ? 1 : 0 });
 }
-
-export const compact = (value: number): string => new Intl.NumberFormat(current.code, { notation: 'compact', maximumFractionDigits: 1 }).format(value);
-
-export const when = (ms: number): string => new Intl.DateTimeFormat(current.code, { dateStyle: 'medium', timeStyle: 'short' }).format(ms);

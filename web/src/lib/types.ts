@@ -27,6 +27,9 @@ export interface Chat {
   running?: boolean;
 }
 
+/** What the appliance calls a chat until its first question names it. */
+export const UNTITLED = 'New chat';
+
 export interface Stats {
   prompt_tokens: number;
   completion_tokens: number;

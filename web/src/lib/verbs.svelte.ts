@@ -7,8 +7,11 @@ import { t } from './i18n.svelte';
 import { models } from './models.svelte';
 import { go, route } from './route.svelte';
 import { path } from './tree';
-import type { Chat } from './types';
+import { UNTITLED, type Chat } from './types';
 import { note } from './ui.svelte';
+
+/** A chat's name on the screen; one without a name of its own is a new chat, in the person's language. */
+export const titleOf = (chat: Chat): string => (chat.title === '' || chat.title === UNTITLED ? t('chat.new') : chat.title);
 
 /** The question that is open: a new name, or whether to delete. */
 export const asking: { rename: Chat | null; remove: Chat | null } = $state({ rename: null, remove: null });

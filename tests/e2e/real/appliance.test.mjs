@@ -1,0 +1,98 @@
+// The page against a running appliance with a real model: ONEBIT_URL=http://127.0.0.1:8000 node --test real/
+// Checks what no script can know: that the routes, the stream and the model work together.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { answered, ask, assertAccessible, assertNoSideways, shut, withPage } from '../support/page.mjs';
+
+const root = process.env.ONEBIT_URL;
+let base;
+before(async () => {
+  assert.ok(root, 'ONEBIT_URL must be the address of a running appliance, such as http://127.0.0.1:8000');
+  base = new URL('/app/', root).href;
+});
+after(shut);
+
+/** A small model on a busy machine needs its time. */
+const SLOW = { timeout: 120_000 };
+const finished = async (page) => {
+  await page.waitForSelector('.answer:last-of-type[aria-busy=false] footer .icon', SLOW);
+  return answered(page);
+};
+
+test('the root leads to the page', async () => {
+  const response = await fetch(root, { redirect: 'manual' });
+  assert.ok([301, 302, 303, 307, 308].includes(response.status), `status ${response.status}`);
+  assert.match(response.headers.get('location') ?? '', /\/app\/?$/);
+});
+
+test('the content policy is strict', async () => {
+  const policy = (await fetch(base)).headers.get('content-security-policy') ?? '';
+  assert.match(policy, /default-src 'none'/);
+  assert.doesNotMatch(policy, /unsafe/);
+});
+
+test('opens, streams, answers again, edits, comes back after a reload', () =>
+  withPage(base, {}, async (page) => {
+    await page.waitForSelector('.pick .name:not(:text("No model"))');
+    await ask(page, 'Say hello in one short sentence.');
+    await page.waitForSelector('.answer[aria-busy=true]');
+    assert.notEqual((await finished(page)).trim(), '');
+    assert.match(await page.locator('.answer .reading').last().innerText(), /tok\/s/);
+
+    await page.click('.answer button[aria-label="Answer again"]');
+    await page.waitForSelector('.answer .branches >> text=2/2', SLOW);
+    await finished(page);
+
+    await page.hover('.question');
+    await page.click('.question button[aria-label=Edit]');
+    await page.fill('.edit textarea', 'Name one colour.');
+    await page.press('.edit textarea', 'Enter');
+    await page.waitForSelector('.question .branches >> text=2/2', SLOW);
+    const last = await finished(page);
+
+    await page.reload();
+    await page.waitForSelector('.question .branches >> text=2/2');
+    assert.equal(await page.locator('.question .text').innerText(), 'Name one colour.');
+    assert.equal(await answered(page), last);
+    await page.waitForSelector('.list a[aria-current=page]');
+  }));
+
+test('stops, and a reload takes a running answer up again', () =>
+  withPage(base, {}, async (page) => {
+    await ask(page, 'Write a very long story about a river, with many chapters.');
+    await page.waitForSelector('.answer[aria-busy=true] .prose .block', SLOW);
+    await page.reload();
+    await page.waitForSelector('.answer .prose .block', SLOW);
+    if ((await page.locator('.answer').getAttribute('aria-busy')) === 'true') {
+      await page.click('button.stop');
+      await finished(page);
+    }
+    assert.equal(await page.locator('.question').count(), 1);
+    assert.equal(await page.locator('.answer').count(), 1);
+  }));
+
+test('is clean on a phone in every view', () =>
+  withPage(base, { screen: 'phone' }, async (page) => {
+    for (const view of ['#/', '#/models', '#/system', '#/settings', '#/welcome']) {
+      await page.goto(base + view);
+      await page.waitForLoadState('networkidle');
+      await assertNoSideways(page);
+      await assertAccessible(page);
+    }
+  }));
+
+test('chats can be renamed, found and deleted', () =>
+  withPage(base, {}, async (page) => {
+    const name = `suite ${Date.now()}`;
+    await ask(page, `Remember the word ${name}.`);
+    await finished(page);
+    await page.click('header button[aria-label="What to do with this chat"]');
+    await page.click('[role=menuitem]:has-text("Rename")');
+    await page.fill('dialog input', name);
+    await page.press('dialog input', 'Enter');
+    await page.fill('#search', name);
+    await page.waitForSelector(`.list a[title="${name}"]`);
+    await page.keyboard.press('Control+Shift+D');
+    await page.click('dialog button.danger');
+    await page.waitForSelector('.list >> text=Nothing found');
+  }));
