@@ -18,6 +18,8 @@ for (const [chat, asked] of [
 ]) {
   const question = addMessage(mock.store, chat, { role: 'user', content: asked, created_at: 1 });
   const reply = (version, at) => addMessage(mock.store, chat, { role: 'assistant', parent_id: question.id, content: answer(asked, version), model: chat.model, created_at: at, finish_reason: 'stop', stats: stats(214, 386) });
+  // The furnished short exchange goes, so that the picture shows one tree.
+  for (const message of [...mock.store.messages.values()]) if (message.chat === chat.id && message.id !== question.id) mock.store.messages.delete(message.id);
   reply(1, 2);
   chat.head = reply(2, 3).id;
 }
@@ -34,6 +36,28 @@ const VIEWS = {
   system: { hash: '#/system' },
   settings: { hash: '#/settings' },
   welcome: { hash: '#/welcome' },
+  arabic: {
+    hash: `#/chat/${chats[0].id}`,
+    act: async (page) => {
+      await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ language: 'ar', welcomed: true })));
+      await page.reload();
+      await page.waitForSelector('html[dir=rtl] .answer');
+    },
+    after: (page) => page.evaluate(() => localStorage.clear()),
+  },
+  edit: {
+    hash: `#/chat/${chats[0].id}`,
+    act: (page) => page.keyboard.press('Control+Shift+E'),
+  },
+  failure: {
+    hash: `#/chat/${chats[3].id}`,
+    act: async (page) => {
+      mock.control.failNext = { status: 429, code: 'queue_full', message: '4 requests are already waiting; try again shortly' };
+      await page.fill('#composer', 'And why is it dark between the stars?');
+      await page.press('#composer', 'Enter');
+      await page.waitForSelector('.notice');
+    },
+  },
   palette: { hash: `#/chat/${chats[0].id}`, act: (page) => page.keyboard.press('Control+k') },
   help: { hash: '#/models', act: (page) => page.keyboard.press('?') },
   picker: { hash: '#/', act: (page) => page.click('.pick') },
@@ -57,14 +81,14 @@ for (const [screen, options] of Object.entries(SCREENS)) {
     for (const [name, view] of Object.entries(VIEWS)) {
       if ((view.screens && !view.screens.includes(screen)) || (only && !`${name}-${screen}-${theme}`.includes(only))) continue;
       const page = await context.newPage();
-      page.on('console', (message) => message.type() === 'error' && console.log(name, message.text()));
+      page.on('console', (message) => message.type() === 'error' && !message.text().includes('429') && console.log(name, message.text()));
       page.on('pageerror', (error) => console.log(name, String(error)));
       await page.goto(mock.base + view.hash);
       await page.waitForLoadState('networkidle');
       await view.act?.(page);
       await page.waitForTimeout(150);
       await page.screenshot({ path: `${folder}/${name}-${screen}-${theme}.png` });
-      view.after?.();
+      await view.after?.(page);
       await page.close();
     }
     await context.close();
