@@ -25,7 +25,6 @@ import chats
 import evaluate
 import generate
 import net
-import packing
 import snapshot
 from prompts import ASSISTANT
 
@@ -143,10 +142,10 @@ class Trainer:
             torch.cuda.synchronize()
         return progress
 
-    def run(self, until, schedule, ramp=False, evaluate_every=75.0, mix_from=0):
+    def run(self, until, schedule, ramp=False, evaluate_every=75.0):
         """Trains until the clock says `until`.  `schedule` maps progress (0 to 1) to (share of the peak rate, whether it decays)."""
-        begun, shown, tokens_before = None, 0.0, self.tokens
-        warm_from, progress, local = self.steps, 0.0, 0
+        begun, tokens_before = None, self.tokens
+        progress, local = 0.0, 0
         next_evaluation = evaluate_every
         while True:
             if local % 8 == 0 or local < 4:

@@ -43,7 +43,7 @@ aid;stress;happiness;kindness;honesty;courage;creativity;habits;goals;fashion;fu
 birthdays;weddings;holidays;games;puzzles;toys;friend groups;neighbours;the weekend;a rainy day;a lost key;a good breakfast""".replace("\n", " ").split(";")
 HELD_TOPICS = """rainbows;the violin;bees;penguins;chocolate;Rust programming;World War I;roses;tea ceremonies;lighthouses;glaciers;
 submarines;the printing press;tennis;knitting;origami;the stock market;vegetarian cooking;Norway;owls;bamboo;the telephone;comets;
-cheese;public libraries;marathons;sailing;dictionaries;coins;windows""".replace("\n", "").split(";")
+cheese;public libraries;marathons;sailing;dictionaries;coins;windows""".replace("\n", " ").split(";")
 QUESTIONS = """What is {t}?;What is {t}? Answer in one sentence.;Explain {t} to a child.;Explain {t} in simple words.;Tell me about {t}.;
 Give me three facts about {t}.;List five tips about {t}.;Why is {t} important?;How does {t} work?;How do I learn about {t}?;Write a short
 story about {t}.;Write a poem about {t}.;Write a paragraph about {t}.;Write an email to a colleague about {t}.;What are the advantages and
@@ -65,13 +65,13 @@ ideas for {t}.;Make a list of pros and cons of {t}.;Is this sentence positive or
 kinds of {t}.;How can I get better at {t}?;Do you like {t}?;What do people think about {t}?;Give me advice about {t}.""".replace("\n", " ").split(";")
 HELD_QUESTIONS = """What should I know about {t}?;Explain {t} briefly.;Tell me something interesting about {t}.;Why do people like {t}?;
 Write a few sentences about {t}.;How would you describe {t}?;Give me a short introduction to {t}.;What is {t} used for?;Write two tips for
-someone new to {t}.;What is special about {t} compared with {u}?""".replace("\n", "").split(";")
+someone new to {t}.;What is special about {t} compared with {u}?""".replace("\n", " ").split(";")
 CODE = """reverses a string;counts the words in a file;sorts a list of numbers;finds the largest file in a folder;reads a CSV file;checks
 whether a number is prime;prints the current date;removes duplicates from a list;downloads a web page;parses JSON;computes a factorial;finds
 all empty folders;renames many files;shows disk usage;merges two dictionaries;converts Celsius to Fahrenheit;generates a random password;
 adds two numbers;counts the vowels in a string;prints the first ten squares""".replace("\n", " ").split(";")
 PLACES = """France;Germany;Japan;Canada;Brazil;Egypt;Kenya;India;Italy;Spain;Poland;Mexico;Peru;Argentina;China;Vietnam;Thailand;Greece;
-Turkey;Portugal;Ireland;Australia;New Zealand;South Africa;Morocco;Iceland;Cuba;Chile;Finland;Sweden;Austria;London;Tokyo;Rome""".replace("\n", "").split(";")
+Turkey;Portugal;Ireland;Australia;New Zealand;South Africa;Morocco;Iceland;Cuba;Chile;Finland;Sweden;Austria;London;Tokyo;Rome""".replace("\n", " ").split(";")
 OPENINGS = """;;;What;What is;What are;What is the best way to;How;How do I;How can I;How does;Why;Why do;When;Who;Where;Which;Can you;Can you
 explain;Could you;Please;Write;Write a;Write a short;Give me;List;Explain;Describe;Tell me;Summarize;Create;Imagine;Suppose;Is it;Are there;Do
 you;Does;I;I am;I'm;I have;I need;I want;My;The;In;If;Let;Help me;Find;Make;Compare;Rewrite;Translate;Edit;Calculate;Solve;Given;Consider;Read;
