@@ -1,6 +1,7 @@
 //! Bit layouts: containers, block formats, packings. Knows sizes and bytes, never models or speed.
 
 // Containers.
+pub mod convert;
 pub mod gguf;
 pub mod h1b;
 pub mod htok;
