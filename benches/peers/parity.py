@@ -34,7 +34,7 @@ def prompts():
 def ask(port, path, body):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=600) as answer:
+    with urllib.request.urlopen(request, timeout=3600) as answer:
         return json.load(answer)
 
 
@@ -43,7 +43,7 @@ def main():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    child = subprocess.Popen([server, "-m", model, "--port", str(port), "-c", "2048", "-np", "1", "-t", "2"],
+    child = subprocess.Popen([server, "-m", model, "--port", str(port), "-c", "2048", "-np", "1", "-t", "1"],
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(240):
