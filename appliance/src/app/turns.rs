@@ -68,9 +68,9 @@ pub enum TurnEvent {
     /// The rows have been written; the answer begins.
     Started {
         /// The question, when this turn added one.
-        user: Option<StoredMessage>,
+        user: Option<Box<StoredMessage>>,
         /// The answer's row, still empty.
-        assistant: StoredMessage,
+        assistant: Box<StoredMessage>,
     },
     /// From the engine.
     Chat(ChatEvent),
@@ -267,8 +267,8 @@ impl App {
         };
         self.inner.turns.add(&turn, &request.chat, &assistant.id);
         turn.push(TurnEvent::Started {
-            user,
-            assistant: assistant.clone(),
+            user: user.map(Box::new),
+            assistant: Box::new(assistant.clone()),
         });
         tokio::spawn(self.clone().write(turn.clone(), answer, assistant, stopped));
         Ok(turn)
@@ -376,6 +376,7 @@ impl App {
         mut row: StoredMessage,
         mut stopped: watch::Receiver<bool>,
     ) {
+        let mut meter = Meter::new();
         let mut saved = Instant::now();
         let mut failure = None;
         let finish = loop {
@@ -389,6 +390,7 @@ impl App {
                     break Some(finish);
                 }
                 Some(Ok(event)) => {
+                    meter.take(&event);
                     if let ChatEvent::Piece(piece) = &event {
                         row.content.push_str(&piece.text);
                     }
@@ -412,7 +414,7 @@ impl App {
             (None, None) => FinishReason::Cancelled,
         };
         row.finish_reason = Some(reason.as_str().to_owned());
-        row.stats = finish.as_ref().map(Stats::from);
+        row.stats = Some(finish.as_ref().map_or_else(|| meter.stats(), Stats::from));
         self.save(&row).await;
         turn.push(match failure {
             Some(error) => TurnEvent::Failed {
@@ -438,6 +440,54 @@ impl App {
             .await;
         if let Err(error) = written {
             tracing::error!(%error, message = row.id, "answer not written");
+        }
+    }
+}
+
+/// Measures an answer from outside, for one that is stopped before its engine tells what it cost.
+struct Meter {
+    started: Instant,
+    prompt_tokens: usize,
+    tokens: usize,
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl Meter {
+    fn new() -> Meter {
+        let now = Instant::now();
+        Meter {
+            started: now,
+            prompt_tokens: 0,
+            tokens: 0,
+            first: None,
+            last: now,
+        }
+    }
+
+    fn take(&mut self, event: &ChatEvent) {
+        match event {
+            ChatEvent::Queued { prompt_tokens } => self.prompt_tokens = *prompt_tokens,
+            ChatEvent::Piece(piece) => {
+                self.last = Instant::now();
+                self.first.get_or_insert(self.last);
+                self.tokens += piece.tokens;
+            }
+            ChatEvent::Finished(_) => {}
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let first = self.first.unwrap_or(self.last);
+        let writing = (self.last - first).as_secs_f64();
+        let measurable = self.tokens > 1 && writing > 0.0;
+        Stats {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: None,
+            completion_tokens: self.tokens,
+            ttft_ms: (first - self.started).as_secs_f64() * 1e3,
+            prefill_tps: None,
+            decode_tps: measurable.then(|| (self.tokens - 1) as f64 / writing),
         }
     }
 }

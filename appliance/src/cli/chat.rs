@@ -250,7 +250,7 @@ fn stats(timings: &Value) -> Option<Stats> {
     let cached_tokens = count("cache_n")?;
     Some(Stats {
         prompt_tokens: count("prompt_n")? + cached_tokens,
-        cached_tokens,
+        cached_tokens: Some(cached_tokens),
         completion_tokens: count("predicted_n")?,
         ttft_ms: timings["queued_ms"].as_f64()? + timings["prompt_ms"].as_f64()?,
         prefill_tps: timings["prompt_per_second"].as_f64(),
@@ -280,7 +280,7 @@ fn report(answered: &Answered) {
     eprintln!(
         "[prefill {} tokens ({} cached) {}, decode {} tokens {}, first token {:.0} ms]",
         stats.prompt_tokens,
-        stats.cached_tokens,
+        stats.cached_tokens.unwrap_or(0),
         rate(stats.prefill_tps),
         stats.completion_tokens,
         rate(stats.decode_tps),

@@ -143,7 +143,9 @@ pub struct TokenLogprob {
 pub struct Piece {
     /// Whole characters; may be empty while a character is unfinished or a stop text may be starting.
     pub text: String,
-    /// The tokens behind it, where the request asked for log probabilities.
+    /// How many tokens made it.
+    pub tokens: usize,
+    /// Those tokens, where the request asked for log probabilities.
     pub logprobs: Vec<TokenLogprob>,
 }
 
@@ -234,8 +236,8 @@ pub struct Finish {
 pub struct Stats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Those of them that came from the cache.
-    pub cached_tokens: usize,
+    /// Those of them that came from the cache; unknown when the answer was stopped.
+    pub cached_tokens: Option<usize>,
     /// Tokens made.
     pub completion_tokens: usize,
     /// From the question to the first token, milliseconds.
@@ -250,7 +252,7 @@ impl From<&Finish> for Stats {
     fn from(finish: &Finish) -> Stats {
         Stats {
             prompt_tokens: finish.usage.prompt_tokens,
-            cached_tokens: finish.usage.cached_tokens,
+            cached_tokens: Some(finish.usage.cached_tokens),
             completion_tokens: finish.usage.completion_tokens,
             ttft_ms: finish.timings.first_token().as_secs_f64() * 1e3,
             prefill_tps: finish.timings.prefill_rate(&finish.usage),

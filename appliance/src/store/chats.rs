@@ -389,7 +389,7 @@ fn stats(text: &str) -> Result<Stats, StoreError> {
     };
     Ok(Stats {
         prompt_tokens: count("prompt_tokens")?,
-        cached_tokens: count("cached_tokens")?,
+        cached_tokens: count("cached_tokens").ok(),
         completion_tokens: count("completion_tokens")?,
         ttft_ms: value["ttft_ms"].as_f64().ok_or_else(bad)?,
         prefill_tps: value["prefill_tps"].as_f64(),
@@ -610,7 +610,7 @@ mod tests {
         assert_eq!(rows[1].finish_reason, None);
         let stats = Stats {
             prompt_tokens: 3,
-            cached_tokens: 1,
+            cached_tokens: Some(1),
             completion_tokens: 2,
             ttft_ms: 12.5,
             prefill_tps: Some(100.0),

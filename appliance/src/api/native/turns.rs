@@ -169,7 +169,7 @@ fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
             "turn",
             json!({
                 "turn_id": turn_id,
-                "user_message": user.as_ref().map(message_view),
+                "user_message": user.as_deref().map(message_view),
                 "assistant_message_id": assistant.id,
                 "assistant_message": message_view(assistant),
             }),

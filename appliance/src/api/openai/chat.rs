@@ -253,7 +253,7 @@ impl Choice {
     fn take(&mut self, event: ChatEvent) {
         match event {
             ChatEvent::Queued { .. } => {}
-            ChatEvent::Piece(Piece { text, logprobs }) => {
+            ChatEvent::Piece(Piece { text, logprobs, .. }) => {
                 self.content.push_str(&text);
                 if !logprobs.is_empty() {
                     self.logprobs.get_or_insert_default().extend(logprobs);

@@ -45,7 +45,9 @@ pub(super) struct Answer {
     pub(super) arrived: Instant,
     pub(super) started: Option<Instant>,
     pub(super) first_token: Option<Instant>,
-    /// Log probabilities of text that is held back.
+    /// Tokens whose text is held back.
+    pub(super) pending_tokens: usize,
+    /// Their log probabilities.
     pub(super) pending: Vec<TokenLogprob>,
 }
 
@@ -72,6 +74,7 @@ impl Answer {
             return Some(FinishReason::Stop); // a mark, neither text nor counted
         }
         self.tokens.push(sampled.token);
+        self.pending_tokens += 1;
         if self.logprobs {
             let of = |id: u32| tokenizer.token_bytes(id).to_vec();
             self.pending.push(TokenLogprob {
@@ -112,6 +115,7 @@ impl Answer {
                 let logprobs = std::mem::take(&mut self.pending);
                 self.send(Ok(ChatEvent::Piece(Piece {
                     text: String::new(),
+                    tokens: self.pending_tokens,
                     logprobs,
                 })));
             }
@@ -138,7 +142,12 @@ impl Answer {
             return; // log probabilities go with the text that their tokens end up in
         }
         let logprobs = std::mem::take(&mut self.pending);
-        self.send(Ok(ChatEvent::Piece(Piece { text, logprobs })));
+        let tokens = std::mem::take(&mut self.pending_tokens);
+        self.send(Ok(ChatEvent::Piece(Piece {
+            text,
+            tokens,
+            logprobs,
+        })));
     }
 
     fn send(&self, event: Result<ChatEvent, EngineError>) {

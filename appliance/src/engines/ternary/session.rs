@@ -170,6 +170,7 @@ impl Session for TernarySession {
             arrived,
             started: None,
             first_token: None,
+            pending_tokens: 0,
             pending: Vec::new(),
         };
         // The receiver is in our hands, so this cannot fail.
