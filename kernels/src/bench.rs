@@ -238,11 +238,12 @@ pub fn multiply(
         x.set(token, &codes, 1.0);
     }
     let pass = |thread: usize| {
-        // Small ranges, as a work-stealing caller would take: 16 blocks are 512 rows.
+        // Small ranges for one token, as a work-stealing caller would take; long ones for a batch.
         let range = share_of(matrix.n_blocks(), thread, plan.threads);
-        let mut sums = vec![0; 16 * 32 * tokens];
-        for first in range.clone().step_by(16) {
-            let blocks = first..(first + 16).min(range.end);
+        let step = if tokens == 1 { 16 } else { 128 }.min(range.len().max(1));
+        let mut sums = vec![0; step * 32 * tokens];
+        for first in range.clone().step_by(step) {
+            let blocks = first..(first + step).min(range.end);
             let n = blocks.len() * 32 * tokens;
             matrix.gemm(blocks, &x, &mut sums[..n]);
             std::hint::black_box(&sums);

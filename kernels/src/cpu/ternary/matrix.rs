@@ -3,6 +3,7 @@
 use super::activations::Int8Rows;
 use super::gemm::{self, LANE_BYTES, TILE_LANES, Tile};
 use super::kernel::{BlockCodes, GemvBlock, Unpack};
+use super::lut::{self, Packed};
 use super::{BLOCK_ROWS, b5, p2, sparse};
 use crate::huge::{HugeBuffer, HugeError};
 use std::ops::Range;
@@ -147,13 +148,15 @@ pub struct TernaryMatrix {
     kernels: Kernels,
 }
 
-/// The three kernels a matrix runs on, chosen once.
+/// The kernels a matrix runs on, chosen once.
 #[derive(Clone, Copy, Debug)]
 struct Kernels {
     name: &'static str,
     gemv: GemvBlock,
     unpack: Unpack,
     tile: Tile,
+    /// Table look-up for large batches, where it is the faster.
+    lut: Option<lut::Multiply>,
 }
 
 impl TernaryMatrix {
@@ -334,8 +337,39 @@ impl TernaryMatrix {
             return;
         }
         let y_stride = blocks.len() * BLOCK_ROWS;
+        let by_table = self.kernels.lut.map_or(0, |multiply| {
+            let bytes = self.block_bytes();
+            let packed = Packed {
+                weights: &self.weights.bytes()[blocks.start * bytes..blocks.end * bytes],
+                block_bytes: bytes,
+                columns: self.columns,
+                lanes: self.layout.lanes(self.columns),
+                tile_lanes: self.layout.tile_lanes(),
+                unpack: self.kernels.unpack,
+            };
+            let tokens = lut::tokens(x.tokens(), y_stride);
+            if tokens > 0 {
+                multiply(&packed, x, tokens, sums, y_stride);
+            }
+            tokens
+        });
+        if by_table < x.tokens() {
+            self.gemm_tiles(&blocks, x, by_table, &mut sums[by_table * y_stride..]);
+        }
+        self.clear_padding(&blocks, sums, y_stride);
+    }
+
+    /// The products of the tokens from `first` on, by tiles of unpacked weights.
+    fn gemm_tiles(
+        &self,
+        blocks: &Range<usize>,
+        x: &Int8Rows,
+        first_token: usize,
+        sums: &mut [i32],
+    ) {
+        let (y_stride, tokens) = (blocks.len() * BLOCK_ROWS, x.tokens() - first_token);
         for (token, y) in sums.chunks_exact_mut(y_stride).enumerate() {
-            y.fill(-x.sum(token));
+            y.fill(-x.sum(first_token + token));
         }
         let (lanes, step) = (self.layout.lanes(self.columns), self.layout.tile_lanes());
         let mut tile = [0u8; TILE_LANES * LANE_BYTES];
@@ -345,17 +379,10 @@ impl TernaryMatrix {
                 let tile = &mut tile[..step.min(lanes - first) * LANE_BYTES];
                 (self.kernels.unpack)(w, first, tile);
                 let y = &mut sums[(block - blocks.start) * BLOCK_ROWS..];
-                (self.kernels.tile)(
-                    tile,
-                    &x.codes()[4 * first..],
-                    x.stride(),
-                    x.tokens(),
-                    y,
-                    y_stride,
-                );
+                let codes = &x.codes()[first_token * x.stride() + 4 * first..];
+                (self.kernels.tile)(tile, codes, x.stride(), tokens, y, y_stride);
             }
         }
-        self.clear_padding(&blocks, sums, y_stride);
     }
 
     fn block_bytes(&self) -> usize {
@@ -402,11 +429,13 @@ fn kernels(layout: Layout, name: Option<&str>) -> Kernels {
         }
         list[list.len() - 1]
     }
-    let (name_used, gemv) = choose(layout.gemv_variants(), name);
+    let (gemv_name, gemv) = choose(layout.gemv_variants(), name);
+    let (tile_name, tile) = choose(gemm::variants(), name);
     Kernels {
-        name: name_used,
+        name: gemv_name,
         gemv,
         unpack: choose(layout.unpack_variants(), name).1,
-        tile: choose(gemm::variants(), name).1,
+        tile,
+        lut: lut::multiply().filter(|_| tile_name == "avx2"),
     }
 }

@@ -18,6 +18,7 @@ pub mod activations;
 mod b5;
 mod gemm;
 mod kernel;
+mod lut;
 mod matrix;
 mod p2;
 mod sparse;

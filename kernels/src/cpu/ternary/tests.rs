@@ -130,6 +130,34 @@ fn extremes_do_not_overflow() {
 }
 
 #[test]
+fn large_batches_equal_the_definition() {
+    // Enough rows and tokens for look-up tables, with a rest of tokens for tiles, and for a padded last pass.
+    let mut dice = Dice(9);
+    for (tokens, columns) in [(33, 1291), (52, 300)] {
+        for layout in Layout::ALL {
+            let weights = weights(layout, 300, columns, &mut dice);
+            let tokens: Vec<Vec<i8>> = (0..tokens)
+                .map(|_| {
+                    (0..columns)
+                        .map(|_| (dice.roll(255) as i8).max(-127))
+                        .collect()
+                })
+                .collect();
+            check(layout, 300, columns, &weights, &tokens);
+        }
+    }
+    for x in [127i8, -127] {
+        check(
+            Layout::P2,
+            257,
+            2560,
+            &vec![1; 257 * 2560],
+            &vec![vec![x; 2560]; 32],
+        );
+    }
+}
+
+#[test]
 fn a_weight_that_is_not_ternary_is_named() {
     for bad in [2i8, -2, i8::MIN, i8::MAX] {
         let error = TernaryMatrix::pack(Layout::P2, 40, 33, |r, out| {
