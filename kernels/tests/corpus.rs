@@ -5,6 +5,8 @@ use std::path::Path;
 
 use onebit_kernels::format::TensorKind;
 use onebit_kernels::format::gguf::{Array, GgufBuilder, Value};
+use onebit_kernels::format::h1b::Header;
+use onebit_kernels::format::htok::Htok;
 
 fn save(kind: &str, name: &str, bytes: &[u8]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -111,4 +113,58 @@ fn write_gguf_corpus() {
         "tensors",
         &tensors.to_bytes(&data).expect("the tensors' data"),
     );
+}
+
+#[test]
+#[ignore = "writes files"]
+fn write_other_corpora() {
+    for (name, version, flags) in [
+        ("v1", 1, 0),
+        ("v2", 2, 0),
+        ("v3", 3, 0),
+        ("v4", 4, 0),
+        ("q2", 2, 8),
+    ] {
+        let header = Header {
+            version,
+            hidden: 128,
+            intermediate: 128,
+            layers: 1,
+            heads: 2,
+            kv_heads: 1,
+            vocabulary: 3,
+            context: 16,
+            flags,
+            rope_base: 500_000.0,
+            epsilon: 1e-5,
+        };
+        let mut bytes = header.to_bytes();
+        // Embedding, last norm, eight vectors of the hidden size and one of the intermediate.
+        bytes.resize(bytes.len() + 4 * 128 * (3 + 1 + 8 + 1), 0);
+        for which in 0..7 {
+            let (rows, columns) = header.shape(which);
+            let packing = header.packing();
+            let scale = if packing.group().is_none() { 4 } else { 0 };
+            let size = rows * (packing.row_bytes(columns).expect("128 columns") + scale);
+            bytes.resize(bytes.len() + size, 0x55);
+        }
+        save("h1b", name, &bytes);
+    }
+
+    let tokens = ["a", "b", "ab", "abb", "<|end|>"]
+        .map(str::to_owned)
+        .to_vec();
+    let htok = Htok {
+        tokens,
+        merges: vec![(0, 1, 2), (2, 1, 3)],
+        bos: 4,
+        eos: 4,
+    };
+    save("htok", "small", &htok.to_bytes().expect("short tokens"));
+
+    let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"U8","shape":[4],"data_offsets":[12,16]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([7; 16]);
+    save("safetensors", "small", &bytes);
 }

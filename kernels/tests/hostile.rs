@@ -7,7 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use onebit_kernels::format::{Gguf, row};
+use onebit_kernels::format::h1b::{H1b, MATRICES, Norm};
+use onebit_kernels::format::htok::Htok;
+use onebit_kernels::format::safetensors::Safetensors;
+use onebit_kernels::format::ternary::Row;
+use onebit_kernels::format::{Gguf, Matrix, row};
 use onebit_kernels::tokenizer::{Encode, Tokenizer};
 
 /// Counts what is allocated and the highest it has been.
@@ -35,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Mutations of all starting points together.
+/// Mutations of all starting points of one format together.
 const CASES: usize = 10_000;
 /// A parsed file may take this many times its size: a 13-byte entry becomes a key, a value and
 /// slots in two growing tables; a token becomes an automaton's states.
@@ -158,6 +162,14 @@ fn read_gguf(bytes: Vec<u8>) -> bool {
             );
         }
     }
+    for info in gguf.tensors() {
+        if info.dims[0] <= 8 * length as u64
+            && let Ok(matrix) = Matrix::open(&gguf, &info.name)
+            && matrix.columns() <= 64 * length
+        {
+            let _ = matrix.decode_row(&info.name, 0, &mut vec![0.0; matrix.columns()]);
+        }
+    }
     if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
         let both = Encode {
             add_special: true,
@@ -168,6 +180,36 @@ fn read_gguf(bytes: Vec<u8>) -> bool {
         tokenizer.decode(&ids);
     }
     true
+}
+
+fn read_h1b(bytes: Vec<u8>) -> bool {
+    let Ok(h1b) = H1b::from_bytes(bytes) else {
+        return false;
+    };
+    let mut row = Row::default();
+    for layer in 0..h1b.header().layers {
+        for norm in Norm::ALL {
+            h1b.norm(layer, norm).expect("a norm of a checked file");
+        }
+        for which in 0..MATRICES.len() {
+            let matrix = h1b
+                .matrix(layer, which)
+                .expect("a matrix of a checked file");
+            let _ = matrix.read(matrix.rows() - 1, &mut row);
+        }
+    }
+    !h1b.embedding().is_empty() && !h1b.final_norm().is_empty()
+}
+
+fn read_htok(bytes: Vec<u8>) -> bool {
+    Htok::from_bytes(&bytes).is_ok_and(|file| file.merge_texts().len() == file.merges.len())
+}
+
+fn read_safetensors(bytes: Vec<u8>) -> bool {
+    let Ok(file) = Safetensors::from_bytes(bytes) else {
+        return false;
+    };
+    file.entries().all(|(name, _)| file.tensor(name).is_some())
 }
 
 /// Runs every case through `read`, which says whether the file was accepted.
@@ -219,4 +261,7 @@ fn survive(name: &str, cases: usize, read: impl Fn(Vec<u8>) -> bool) {
 #[test]
 fn damaged_files_are_read_or_refused() {
     survive("gguf", CASES, read_gguf);
+    survive("h1b", CASES, read_h1b);
+    survive("htok", CASES, read_htok);
+    survive("safetensors", CASES, read_safetensors);
 }
