@@ -113,4 +113,29 @@ mod tests {
         let error = decode(TensorKind::Iq2S, &[], &mut []).unwrap_err();
         assert_eq!(error.to_string(), "IQ2_S rows cannot be read here");
     }
+
+    /// Rows that llama.cpp quantised, against the numbers that it reads from them.
+    #[test]
+    fn rows_decode_as_llama_cpp_reads_them() {
+        let mut rest = &include_bytes!("../../tests/golden/dense.bin")[..];
+        let mut kinds = 0;
+        while let Some((&[a, b, c, d, e, f, g, h], after)) = rest.split_first_chunk::<8>() {
+            let kind = TensorKind::from_id(u32::from_le_bytes([a, b, c, d]));
+            let (row, after) = after.split_at(u32::from_le_bytes([e, f, g, h]) as usize);
+            let (numbers, after) = after.split_at(4 * 512);
+            let (mut expected, mut out) = (vec![0.0; 512], vec![0.0; 512]);
+            float::decode_f32(numbers, &mut expected);
+            decode(kind, row, &mut out).unwrap();
+            for (column, (ours, theirs)) in out.iter().zip(&expected).enumerate() {
+                // Q4_K and Q6_K multiply in another order there: a few units in the last place.
+                assert!(
+                    (ours - theirs).abs() <= 4.0 * f32::EPSILON * theirs.abs().max(1.0),
+                    "{kind}, {column}"
+                );
+            }
+            rest = after;
+            kinds += 1;
+        }
+        assert_eq!((kinds, rest.len()), (9, 0));
+    }
 }
