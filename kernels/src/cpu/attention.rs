@@ -218,14 +218,13 @@ impl Attention {
 compiled_twice! {
     /// `(scores, visible, [largest, total, scale])`: turns a tile's scores into weights relative to the new
     /// largest score, adds them up, and says by what the earlier output must be multiplied.
-    fn soften_variants / Soften = soften(scores: &mut [f32; TILE], visible: usize, outcome: &mut [f32; 3])
+    fn soften_variants / Soften = soften(scores: &mut [f32], visible: usize, outcome: &mut [f32; 3])
 }
 
+// A slice and plain loops: the compiler vectorises those, and unrolls fixed-size arrays instead.
 #[inline(always)]
-fn soften(scores: &mut [f32; TILE], visible: usize, outcome: &mut [f32; 3]) {
-    for (j, s) in scores.iter_mut().enumerate() {
-        *s = if j < visible { *s } else { f32::NEG_INFINITY };
-    }
+fn soften(scores: &mut [f32], visible: usize, outcome: &mut [f32; 3]) {
+    scores[visible..].fill(f32::NEG_INFINITY);
     let mut lanes = [f32::NEG_INFINITY; 8];
     for chunk in scores.as_chunks::<8>().0 {
         for (lane, &s) in lanes.iter_mut().zip(chunk) {
@@ -241,11 +240,13 @@ fn soften(scores: &mut [f32; TILE], visible: usize, outcome: &mut [f32; 3]) {
         scores.fill(0.0);
         return;
     }
+    for s in scores.iter_mut() {
+        *s = exp(*s - largest);
+    }
     let mut sums = [0.0_f32; 8];
-    for chunk in scores.as_chunks_mut::<8>().0 {
+    for chunk in scores.as_chunks::<8>().0 {
         for (sum, s) in sums.iter_mut().zip(chunk) {
-            *s = exp(*s - largest);
-            *sum += *s;
+            *sum += s;
         }
     }
     let sum =

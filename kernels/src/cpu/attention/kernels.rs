@@ -237,17 +237,15 @@ mod x86 {
         outputs: &mut [f32],
     ) -> usize {
         assert!(weights.len() >= R * TILE && outputs.len() >= R * head_dim);
-        let scaled = if INT8 {
-            let mut scaled = [[0.0; TILE]; R];
+        let mut scaled = [[0.0; TILE]; R];
+        if INT8 {
             for (scaled, weights) in scaled.iter_mut().zip(weights.as_chunks::<TILE>().0) {
                 for (j, (s, w)) in scaled.iter_mut().zip(weights).enumerate() {
                     *s = w * super::scale(values, head_dim, j);
                 }
             }
-            scaled
-        } else {
-            std::array::from_fn(|r| std::array::from_fn(|j| weights[r * TILE + j]))
-        };
+        }
+        let weights: &[f32] = if INT8 { scaled.as_flattened() } else { weights };
         let mut d = 0;
         // SAFETY: `d + 16 <= head_dim` (or `d + 8 <= head_dim` in the rest), `j < TILE`, `r < R`: all inside.
         unsafe {
@@ -258,8 +256,8 @@ mod x86 {
                 });
                 for j in 0..positions {
                     let v = pair::<INT8>(values, j * head_dim + d);
-                    for (s, w) in sums.iter_mut().zip(&scaled) {
-                        let w = _mm256_set1_ps(w[j]);
+                    for (r, s) in sums.iter_mut().enumerate() {
+                        let w = _mm256_set1_ps(*weights.as_ptr().add(r * TILE + j));
                         s[0] = _mm256_fmadd_ps(v[0], w, s[0]);
                         s[1] = _mm256_fmadd_ps(v[1], w, s[1]);
                     }
@@ -272,7 +270,7 @@ mod x86 {
                 d += 16;
             }
             if d < head_dim {
-                for (r, w) in scaled.iter().enumerate() {
+                for (r, w) in weights.as_chunks::<TILE>().0[..R].iter().enumerate() {
                     let at = outputs.as_mut_ptr().add(r * head_dim + d);
                     let mut sum = _mm256_loadu_ps(at);
                     for (j, w) in w[..positions].iter().enumerate() {
