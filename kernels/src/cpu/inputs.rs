@@ -2,6 +2,7 @@
 
 use super::activation::{self, Q8Rows, Q8kRows, QuantiseQ8, QuantiseQ8k, grow};
 use super::shared::Shared;
+use super::ternary::{Int8Rows, NotFinite};
 use super::{Isa, pick};
 use crate::threads::Threads;
 
@@ -14,6 +15,8 @@ pub enum Wants {
     Q8k,
     /// As they are.
     Float,
+    /// Int8 with one scale for the whole row.
+    Row,
 }
 
 /// Rows that one block of a parallel loop prepares: enough to outweigh handing it out.
@@ -45,6 +48,10 @@ pub struct Inputs {
     pub q8: Q8Rows,
     /// The same rows in blocks of 256, where wanted.
     pub q8k: Q8kRows,
+    /// The same rows in int8 with one scale each, where wanted.
+    pub int8: Int8Rows,
+    /// The first row that could not be quantised because a value is not finite.
+    pub broken: Option<NotFinite>,
 }
 
 impl Inputs {
@@ -82,5 +89,13 @@ impl Inputs {
                 }
             }
         });
+        if wants.contains(&Wants::Row) {
+            self.int8.reset(rows, columns);
+            for i in 0..rows {
+                if let Err(broken) = self.int8.quantise(i, &self.float[i * columns..][..columns]) {
+                    self.broken.get_or_insert(broken);
+                }
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::attend::{self, Heads};
 use super::operator::Store;
 use super::scratch::Scratch;
 use super::weights::Layer;
-use super::{Architecture, Logits, Model, Slice, Want};
+use super::{Architecture, ForwardError, Logits, Model, Slice, Want};
 use crate::cpu::activation::grow;
 use crate::cpu::attention::Attention;
 use crate::cpu::elementwise::{self, Gate};
@@ -50,9 +50,26 @@ impl Kernels {
 
 impl Model {
     /// Runs a checked batch for which `cache` has room.
-    pub(super) fn run(&self, threads: &Threads, cache: &mut Cache, batch: &[Slice<'_>]) -> Logits {
+    pub(super) fn run(
+        &self,
+        threads: &Threads,
+        cache: &mut Cache,
+        batch: &[Slice<'_>],
+    ) -> Result<Logits, ForwardError> {
         let mut scratch = std::mem::take(&mut cache.scratch);
-        let tokens = self.embed(&mut scratch, cache, batch);
+        let logits = self.layers(threads, cache, batch, &mut scratch);
+        cache.scratch = scratch;
+        logits
+    }
+
+    fn layers(
+        &self,
+        threads: &Threads,
+        cache: &mut Cache,
+        batch: &[Slice<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<Logits, ForwardError> {
+        let tokens = self.embed(scratch, cache, batch)?;
         attend::plan(
             &mut scratch.tasks,
             &self.config,
@@ -61,16 +78,23 @@ impl Model {
             threads.count(),
         );
         for (i, layer) in self.weights.layers.iter().enumerate() {
-            self.attention_block(threads, cache, &mut scratch, batch, i, layer, tokens);
-            self.feed_forward_block(threads, &mut scratch, layer, tokens);
+            self.attention_block(threads, cache, scratch, batch, i, layer, tokens);
+            self.feed_forward_block(threads, scratch, layer, tokens);
         }
-        let logits = self.head(threads, &mut scratch);
-        cache.scratch = scratch;
-        logits
+        let logits = self.head(threads, scratch);
+        match scratch.inputs.broken.take() {
+            Some(broken) => Err(broken.into()),
+            None => Ok(logits),
+        }
     }
 
     /// Fills the residual stream, the positions and their angles; returns the number of tokens.
-    fn embed(&self, s: &mut Scratch, cache: &Cache, batch: &[Slice<'_>]) -> usize {
+    fn embed(
+        &self,
+        s: &mut Scratch,
+        cache: &Cache,
+        batch: &[Slice<'_>],
+    ) -> Result<usize, ForwardError> {
         let tokens = batch.iter().map(|slice| slice.tokens.len()).sum();
         let (width, pairs) = (self.config.n_embd, self.frequencies.pairs());
         grow(&mut s.x, tokens * width);
@@ -84,7 +108,7 @@ impl Model {
                 let t = s.positions.len();
                 self.weights
                     .embedding
-                    .read(token, &mut s.x[t * width..][..width]);
+                    .read(token, &mut s.x[t * width..][..width])?;
                 let (cos, sin) = (
                     &mut s.cos[t * pairs..][..pairs],
                     &mut s.sin[t * pairs..][..pairs],
@@ -98,7 +122,7 @@ impl Model {
                 }
             }
         }
-        tokens
+        Ok(tokens)
     }
 
     #[expect(

@@ -18,6 +18,8 @@ pub use logits::Logits;
 use crate::cpu::Isa;
 use crate::cpu::dense::DenseError;
 use crate::cpu::rope::Frequencies;
+use crate::cpu::ternary::{Layout, NotFinite, PackError};
+use crate::format::matrix::MatrixError;
 use crate::format::row::RowError;
 use crate::format::{Gguf, GgufError, TensorInfo};
 use crate::kv::{Cache, CacheError, SequenceId};
@@ -25,11 +27,25 @@ use crate::threads::Threads;
 use std::sync::Arc;
 use weights::Weights;
 
+/// How activations meet ternary weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TernaryActivations {
+    /// Int8 with one scale for each token, as BitNet models are trained; where a matrix has several scales, blocks.
+    #[default]
+    Rows,
+    /// Int8 with one scale for each 256 columns, as llama.cpp computes TQ1_0 and TQ2_0: for comparing with it.
+    Blocks,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// Use no instruction set beyond this one; `None` is the best of the machine.
     pub isa: Option<Isa>,
+    /// How activations meet ternary weights.
+    pub ternary: TernaryActivations,
+    /// Layout of ternary weights in memory; `None` follows the file (base 3 stays at 1.6 bits, and so on).
+    pub layout: Option<Layout>,
 }
 
 /// Why a file cannot be run.
@@ -83,6 +99,17 @@ pub enum LoadError {
     /// A matrix of a type without a kernel, or no memory for it.
     #[error(transparent)]
     Matrix(#[from] DenseError),
+    /// A matrix that is stored in a way that cannot be read.
+    #[error(transparent)]
+    Stored(#[from] MatrixError),
+    /// Ternary weights that the wanted layout cannot hold, or no memory for them.
+    #[error("tensor {name}: {source}")]
+    Pack {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: PackError,
+    },
     /// A vector or embedding of a type that cannot be read.
     #[error("tensor {name}: {source}; run this model with the llama.cpp engine")]
     Row {
@@ -101,9 +128,17 @@ impl LoadError {
             wanted: wanted.to_vec(),
         }
     }
+
+    fn size(name: &str, found: [usize; 2], wanted: [usize; 2]) -> LoadError {
+        LoadError::Shape {
+            name: name.to_owned(),
+            found: found.map(|n| n as u64).to_vec(),
+            wanted: wanted.to_vec(),
+        }
+    }
 }
 
-/// Why a batch cannot be run. Nothing was written when it is returned.
+/// Why a batch cannot be run. Its sequences are as long as before.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     /// The cache has no room, or does not know a sequence.
@@ -123,6 +158,12 @@ pub enum ForwardError {
     /// A sequence in two slices of a batch.
     #[error("a sequence appears twice in one batch; join its tokens into one slice")]
     Twice,
+    /// An embedding row whose codes stand for no weight.
+    #[error(transparent)]
+    Embedding(#[from] MatrixError),
+    /// A value that is not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
     /// A cache made for another model.
     #[error("the kv cache was made for a model of other dimensions")]
     Mismatch,
@@ -167,7 +208,7 @@ impl Model {
     pub fn load(gguf: Arc<Gguf>, options: &LoadOptions) -> Result<Model, LoadError> {
         let config = Config::from_gguf(&gguf)?;
         let isa = options.isa.unwrap_or_else(Isa::detect).min(Isa::detect());
-        let weights = Weights::load(&gguf, &config, isa)?;
+        let weights = Weights::load(&gguf, &config, isa, options)?;
         let rope = &config.rope;
         let frequencies = Frequencies::new(
             rope.dimensions,
@@ -232,7 +273,7 @@ impl Model {
             return Err(ForwardError::Mismatch);
         }
         cache.reserve(batch.iter().map(|s| (s.sequence, s.tokens.len())))?;
-        let logits = self.run(threads, cache, batch);
+        let logits = self.run(threads, cache, batch)?;
         for slice in batch {
             cache.advance(slice.sequence, slice.tokens.len());
         }

@@ -1,12 +1,15 @@
 //! A model's tensors, packed for the kernels. Knows the names that GGUF files use and which of them each
 //! architecture needs; a tensor that nobody asked for means a graph we do not compute, and is refused by name.
 
-use super::LoadError;
 use super::config::Config;
-use super::operator::Operator;
+use super::operator::{Matrix, Operator};
+use super::{LoadError, LoadOptions, TernaryActivations};
 use crate::cpu::Isa;
 use crate::cpu::dense::DenseMatrix;
-use crate::format::{Gguf, Tensor, TensorInfo, row};
+use crate::cpu::ternary::{Layout, TernaryMatrix};
+use crate::format::matrix::{Matrix as Stored, MatrixError, scale_name};
+use crate::format::ternary::{Packing, Row, TernaryRows};
+use crate::format::{Gguf, Tensor, TensorKind, i6, row};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,23 +30,34 @@ pub(crate) struct Layer {
 /// Rows of the embedding, read in place from the file: a token needs one.
 pub(crate) struct Embedding {
     gguf: Arc<Gguf>,
-    info: TensorInfo,
-    row_bytes: usize,
 }
 
+const EMBEDDING: &str = "token_embd.weight";
+
 impl Embedding {
-    /// Writes the embedding of `token`.
+    /// Checks the matrix and that its type can be read.
+    fn open(gguf: &Arc<Gguf>, columns: usize) -> Result<Embedding, LoadError> {
+        let matrix = Stored::open(gguf, EMBEDDING)?;
+        if matrix.columns() != columns {
+            return Err(LoadError::size(
+                EMBEDDING,
+                [matrix.columns(), matrix.rows()],
+                [columns, matrix.rows()],
+            ));
+        }
+        // One row stands for all: type and size are the same.
+        matrix.decode_row(EMBEDDING, 0, &mut vec![0.0; columns])?;
+        Ok(Embedding {
+            gguf: Arc::clone(gguf),
+        })
+    }
+
+    /// Writes the embedding of `token`, which is below the vocabulary's size.
     ///
-    /// # Panics
-    /// If the token is not below the number of rows.
-    pub(crate) fn read(&self, token: u32, out: &mut [f32]) {
-        let data = self
-            .gguf
-            .tensor(&self.info.name)
-            .map_or(&[][..], |t| t.data);
-        let bytes = &data[token as usize * self.row_bytes..][..self.row_bytes];
-        let read = row::decode(self.info.kind, bytes, out);
-        debug_assert!(read.is_ok(), "the type and row size were checked at load");
+    /// # Errors
+    /// Codes of this row that stand for no weight.
+    pub(crate) fn read(&self, token: u32, out: &mut [f32]) -> Result<(), MatrixError> {
+        Stored::open(&self.gguf, EMBEDDING)?.decode_row(EMBEDDING, token as usize, out)
     }
 }
 
@@ -57,18 +71,24 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub(crate) fn load(gguf: &Arc<Gguf>, config: &Config, isa: Isa) -> Result<Weights, LoadError> {
+    pub(crate) fn load(
+        gguf: &Arc<Gguf>,
+        config: &Config,
+        isa: Isa,
+        options: &LoadOptions,
+    ) -> Result<Weights, LoadError> {
         let mut names = Names {
             gguf,
             isa,
-            used: HashSet::new(),
+            options,
+            used: HashSet::from([EMBEDDING.to_owned()]),
         };
         let (embd, ff) = (config.n_embd, config.n_ff);
         let (q, kv) = (
             config.n_heads * config.head_dim,
             config.n_kv_heads * config.head_dim,
         );
-        let embedding = names.embedding(gguf, embd)?;
+        let embedding = Embedding::open(gguf, embd)?;
         let mut layers = Vec::with_capacity(config.n_layers);
         for i in 0..config.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}");
@@ -137,6 +157,7 @@ impl Weights {
 struct Names<'a> {
     gguf: &'a Gguf,
     isa: Isa,
+    options: &'a LoadOptions,
     used: HashSet<String>,
 }
 
@@ -177,45 +198,96 @@ impl Names<'_> {
         parts: &[(String, usize)],
         columns: usize,
     ) -> Result<Operator, LoadError> {
-        let isa = self.isa;
         let mut matrices = Vec::with_capacity(parts.len());
         for (name, rows) in parts {
-            let tensor = self.tensor(&format!("{name}.weight"))?;
-            if tensor.info.columns() != columns || tensor.info.rows() != *rows {
-                return Err(LoadError::shape(tensor.info, &[columns, *rows]));
-            }
-            let matrix = DenseMatrix::pack(&tensor, isa)?;
-            let scale_name = format!("{name}.scale");
-            let scale = match self.gguf.tensor(&scale_name) {
-                Some(_) => self.vector(&scale_name, 1)?[0],
-                None => 1.0,
-            };
-            matrices.push((matrix, scale));
+            matrices.push(self.matrix(&format!("{name}.weight"), [columns, *rows])?);
         }
         Ok(Operator::new(matrices))
     }
 
-    fn embedding(&mut self, gguf: &Arc<Gguf>, columns: usize) -> Result<Embedding, LoadError> {
-        let name = "token_embd.weight";
-        let tensor = self.tensor(name)?;
-        let info = tensor.info.clone();
-        if info.columns() != columns || info.dims.len() != 2 {
-            return Err(LoadError::shape(&info, &[columns, info.rows()]));
-        }
-        let row_bytes = tensor.data.len() / info.rows();
-        let mut row = vec![0.0; columns];
-        // One row stands for all: type and size are the same.
-        row::decode(info.kind, &tensor.data[..row_bytes], &mut row).map_err(|source| {
-            LoadError::Row {
+    /// A packed matrix and the factor on its products.
+    fn matrix(
+        &mut self,
+        name: &str,
+        [columns, rows]: [usize; 2],
+    ) -> Result<(Matrix, f32), LoadError> {
+        self.used.insert(name.to_owned());
+        if self.gguf.tensor(name).is_none() {
+            return Err(LoadError::Missing {
                 name: name.to_owned(),
-                source,
+            });
+        }
+        let stored = Stored::open(self.gguf, name)?;
+        if [stored.columns(), stored.rows()] != [columns, rows] {
+            return Err(LoadError::size(
+                name,
+                [stored.columns(), stored.rows()],
+                [columns, rows],
+            ));
+        }
+        let scale = match scale_name(name) {
+            Some(scale) if self.gguf.tensor(&scale).is_some() => self.vector(&scale, 1)?[0],
+            _ => 1.0,
+        };
+        let dense = |kind, data: &[u8]| {
+            let matrix = DenseMatrix::pack_rows(name, kind, (rows, columns), data, self.isa)?;
+            Ok((Matrix::Dense(matrix), scale))
+        };
+        match stored {
+            Stored::Dense { kind, data, .. } => dense(kind, data),
+            Stored::SixBit { data, .. } => {
+                let mut bytes = Vec::new();
+                i6::to_q8_0(data, &mut bytes);
+                dense(TensorKind::Q8_0, &bytes)
             }
+            // `rows` knows its scale tensor already.
+            Stored::Ternary(rows) => self.ternary(name, &rows),
+        }
+    }
+
+    fn ternary(&self, name: &str, source: &TernaryRows<'_>) -> Result<(Matrix, f32), LoadError> {
+        let named = |source| MatrixError::Ternary {
+            name: name.to_owned(),
+            source,
+        };
+        let scale = match self.options.ternary {
+            TernaryActivations::Rows => source.scale().map_err(named)?,
+            TernaryActivations::Blocks => None,
+        };
+        let Some(scale) = scale else {
+            return Ok((
+                Matrix::Dense(DenseMatrix::pack_ternary(name, source, self.isa)?),
+                1.0,
+            ));
+        };
+        let layout = self.options.layout.unwrap_or(match source.packing() {
+            Packing::S34 => Layout::S34,
+            Packing::S24 => Layout::S24,
+            Packing::T5 | Packing::T5Words | Packing::Tq1_0 => Layout::B5,
+            _ => Layout::P2,
+        });
+        let (mut row, mut broken) = (Row::default(), None);
+        let packed =
+            TernaryMatrix::pack(
+                layout,
+                source.rows(),
+                source.columns(),
+                |r, out| match source.read(r, &mut row) {
+                    Ok(()) => out.copy_from_slice(&row.trits),
+                    Err(error) => broken = Some(error),
+                },
+            );
+        if let Some(error) = broken {
+            return Err(named(error).into());
+        }
+        let mut packed = packed.map_err(|source| LoadError::Pack {
+            name: name.to_owned(),
+            source,
         })?;
-        Ok(Embedding {
-            gguf: Arc::clone(gguf),
-            info,
-            row_bytes,
-        })
+        if self.isa == Isa::Scalar {
+            packed.use_variant("scalar");
+        }
+        Ok((Matrix::Ternary(packed), scale))
     }
 
     fn all_used(&self) -> Result<(), LoadError> {

@@ -7,12 +7,14 @@
 pub mod bytes;
 pub mod floats;
 pub mod nibbles;
+pub mod super2;
 pub mod super4;
 pub mod super6;
 
 use super::activation::{Q8_BLOCK, Q8K_BLOCK, Q8Rows, Q8kRows};
 use super::inputs::{Inputs, Wants};
 use super::{Isa, pick};
+use crate::format::ternary::{Row, TernaryError, TernaryRows};
 use crate::format::{Tensor, TensorKind};
 use crate::huge::{HugeBuffer, HugeError};
 
@@ -50,6 +52,14 @@ pub enum DenseError {
         dims: Vec<u64>,
         /// Columns of a block.
         block: usize,
+    },
+    /// Ternary codes that cannot be read.
+    #[error("tensor {name}: {source}")]
+    Ternary {
+        /// Tensor.
+        name: String,
+        /// What is wrong with them.
+        source: TernaryError,
     },
     /// The system refused the memory.
     #[error("tensor {name}: {source}")]
@@ -147,38 +157,57 @@ impl DenseMatrix {
     /// See [`DenseError`].
     pub fn pack(tensor: &Tensor<'_>, isa: Isa) -> Result<DenseMatrix, DenseError> {
         let info = tensor.info;
-        let name = || info.name.clone();
-        let packing = packing(info.kind, isa).ok_or_else(|| DenseError::Kind {
-            name: name(),
-            kind: info.kind.name(),
+        match info.dims[..] {
+            [columns, rows] => DenseMatrix::pack_rows(
+                &info.name,
+                info.kind,
+                (rows as usize, columns as usize),
+                tensor.data,
+                isa,
+            ),
+            _ => Err(DenseError::Shape {
+                name: info.name.clone(),
+                dims: info.dims.clone(),
+                block: 1,
+            }),
+        }
+    }
+
+    /// Packs `rows` rows of `columns` weights in one of ggml's dense types; `name` is for messages.
+    ///
+    /// # Errors
+    /// See [`DenseError`].
+    pub fn pack_rows(
+        name: &str,
+        kind: TensorKind,
+        (rows, columns): (usize, usize),
+        data: &[u8],
+        isa: Isa,
+    ) -> Result<DenseMatrix, DenseError> {
+        let packing = packing(kind, isa).ok_or_else(|| DenseError::Kind {
+            name: name.to_owned(),
+            kind: kind.name(),
         })?;
-        let shape = || DenseError::Shape {
-            name: name(),
-            dims: info.dims.clone(),
-            block: packing.columns,
-        };
-        let [columns, rows] = info.dims[..] else {
-            return Err(shape());
-        };
-        let (columns, rows) = (columns as usize, rows as usize);
         let row_bytes = columns / packing.columns * packing.source_bytes;
-        if !columns.is_multiple_of(packing.columns) || tensor.data.len() < rows * row_bytes {
-            return Err(shape());
+        if !columns.is_multiple_of(packing.columns) || data.len() < rows * row_bytes {
+            let dims = vec![columns as u64, rows as u64];
+            return Err(DenseError::Shape {
+                name: name.to_owned(),
+                dims,
+                block: packing.columns,
+            });
         }
         let blocks = columns / packing.columns;
         let group_bytes = blocks * packing.packed_bytes;
         let bytes = rows.div_ceil(GROUP) * group_bytes;
         let mut pages = HugeBuffer::zeroed(bytes).map_err(|source| DenseError::Memory {
-            name: name(),
+            name: name.to_owned(),
             source,
         })?;
-        for (g, group) in pages.bytes_mut()[..bytes]
-            .chunks_exact_mut(group_bytes)
-            .enumerate()
-        {
+        for (g, group) in pages.bytes_mut().chunks_exact_mut(group_bytes).enumerate() {
             let sources: [Option<&[u8]>; GROUP] = std::array::from_fn(|r| {
                 let row = g * GROUP + r;
-                (row < rows).then(|| &tensor.data[row * row_bytes..][..row_bytes])
+                (row < rows).then(|| &data[row * row_bytes..][..row_bytes])
             });
             for (b, packed) in group.chunks_exact_mut(packing.packed_bytes).enumerate() {
                 let at = b * packing.source_bytes;
@@ -191,10 +220,70 @@ impl DenseMatrix {
         Ok(DenseMatrix {
             rows,
             columns,
-            kind: info.kind,
+            kind,
             group_bytes,
             pages,
             kernel: packing.kernel,
+        })
+    }
+
+    /// Packs ternary rows with a scale for each 256 columns (or more) for products with Q8K rows.
+    ///
+    /// # Errors
+    /// Rows that do not fill super-blocks or whose scales change inside one, or no memory.
+    pub fn pack_ternary(
+        name: &str,
+        source: &TernaryRows<'_>,
+        isa: Isa,
+    ) -> Result<DenseMatrix, DenseError> {
+        let (rows, columns) = (source.rows(), source.columns());
+        let shape = || {
+            let dims = vec![columns as u64, rows as u64];
+            DenseError::Shape {
+                name: name.to_owned(),
+                dims,
+                block: Q8K_BLOCK,
+            }
+        };
+        if !columns.is_multiple_of(Q8K_BLOCK) {
+            return Err(shape());
+        }
+        let group_bytes = columns / Q8K_BLOCK * super2::BLOCK_BYTES;
+        let bytes = rows.div_ceil(GROUP) * group_bytes;
+        let mut pages = HugeBuffer::zeroed(bytes).map_err(|source| DenseError::Memory {
+            name: name.to_owned(),
+            source,
+        })?;
+        let mut row = Row::default();
+        for r in 0..rows {
+            source
+                .read(r, &mut row)
+                .map_err(|source| DenseError::Ternary {
+                    name: name.to_owned(),
+                    source,
+                })?;
+            if row.group == 0 || !row.group.is_multiple_of(Q8K_BLOCK) && row.group != columns {
+                return Err(shape());
+            }
+            let group = &mut pages.bytes_mut()[r / GROUP * group_bytes..][..group_bytes];
+            for (b, packed) in group.chunks_exact_mut(super2::BLOCK_BYTES).enumerate() {
+                let (first, trits) = (b * Q8K_BLOCK, &row.trits);
+                super2::pack_row(
+                    r % GROUP,
+                    &trits[first..][..Q8K_BLOCK],
+                    row.scales[first / row.group],
+                    packed,
+                );
+            }
+        }
+        let kernel = Kernel::Q8k(pick(&super2::variants(), isa));
+        Ok(DenseMatrix {
+            rows,
+            columns,
+            kind: TensorKind::Tq2_0,
+            group_bytes,
+            pages,
+            kernel,
         })
     }
 
@@ -497,7 +586,7 @@ mod tests {
                     let mut tile = vec![0.0; GROUP];
                     matrix.group(r / GROUP, &inputs, t, 1, &mut tile);
                     let quantised = |c: usize| match matrix.wants() {
-                        Wants::Float => x[t * columns + c],
+                        Wants::Float | Wants::Row => x[t * columns + c],
                         Wants::Q8 => {
                             f32::from(inputs.q8.row(t).codes[c])
                                 * inputs.q8.row(t).scales[c / Q8_BLOCK]
