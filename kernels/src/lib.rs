@@ -9,5 +9,6 @@ pub mod kv;
 pub mod measure;
 pub mod model;
 pub mod sampler;
+pub mod speculative;
 pub mod threads;
 pub mod tokenizer;

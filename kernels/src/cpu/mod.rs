@@ -7,6 +7,7 @@ pub mod attention;
 pub mod dense;
 pub mod elementwise;
 pub mod float_matrix;
+pub mod hadamard;
 pub mod head;
 pub mod inputs;
 pub mod norm;

@@ -88,6 +88,8 @@ pub struct Config {
     pub norm_epsilon: f32,
     /// Rotary embedding.
     pub rope: Rope,
+    /// Block of the Hadamard rotation that the inputs of all block matrices go through (`onebit.hadamard`).
+    pub hadamard: Option<usize>,
 }
 
 /// Widest head: attention's kernels are tested up to here.
@@ -143,6 +145,7 @@ impl Config {
                     .unwrap_or(10_000.0),
                 scale: rope_scale(gguf, &key)?,
             },
+            hadamard: gguf.optional_u32("onebit.hadamard")?.map(|n| n as usize),
         };
         if let Some(length) = gguf.optional_u32(&key("attention.value_length"))?
             && length as usize != head_dim
@@ -198,6 +201,15 @@ impl Config {
                 ),
             );
         }
+        if let Some(block) = self.hadamard {
+            let widths = [self.n_embd, self.n_heads * self.head_dim, self.n_ff];
+            if !block.is_power_of_two() || widths.iter().any(|w| !w.is_multiple_of(block)) {
+                return fail(
+                    "hadamard",
+                    format!("{block} is not a power of two that divides the widths {widths:?}"),
+                );
+            }
+        }
         if !(self.rope.base.is_finite() && self.rope.base > 0.0) {
             return fail(
                 "rope.freq_base",
@@ -237,6 +249,7 @@ impl Config {
                 base: 10_000.0,
                 scale: 1.0,
             },
+            hadamard: None,
         }
     }
 }

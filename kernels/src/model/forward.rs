@@ -4,6 +4,7 @@
 //! of operations that only its own position decides: that is what makes batching invisible in the results.
 
 use super::attend::{self, Heads};
+use super::head::Head;
 use super::operator::Store;
 use super::scratch::Scratch;
 use super::weights::Layer;
@@ -11,7 +12,8 @@ use super::{Architecture, ForwardError, Logits, Model, Slice, Want};
 use crate::cpu::activation::grow;
 use crate::cpu::attention::Attention;
 use crate::cpu::elementwise::{self, Gate};
-use crate::cpu::inputs::Quantisers;
+use crate::cpu::hadamard::{self, Hadamard};
+use crate::cpu::inputs::{Inputs, Quantisers};
 use crate::cpu::norm::RmsNorm;
 use crate::cpu::rope::Rotate;
 use crate::cpu::{Isa, norm, pick, rope};
@@ -23,6 +25,7 @@ pub(super) struct Kernels {
     pub(super) norm: RmsNorm,
     pub(super) rotate: Rotate,
     silu: Gate,
+    hadamard: Hadamard,
     quantisers: Quantisers,
     f16: Attention,
     int8: Attention,
@@ -34,6 +37,7 @@ impl Kernels {
             norm: pick(&norm::variants(), isa),
             rotate: pick(&rope::variants(), isa),
             silu: pick(&elementwise::silu_variants(), isa),
+            hadamard: pick(&hadamard::variants(), isa),
             quantisers: Quantisers::new(isa),
             f16: Attention::new(KvKind::F16, isa),
             int8: Attention::new(KvKind::Int8, isa),
@@ -49,17 +53,25 @@ impl Kernels {
 }
 
 impl Model {
-    /// Runs a checked batch for which `cache` has room.
-    pub(super) fn run(
+    /// Runs a checked batch for which `cache` has room; `finish` turns the prepared rows of the head into logits or
+    /// something less. Its outcome is `None` if nothing was wanted.
+    pub(super) fn run<T>(
         &self,
         threads: &Threads,
         cache: &mut Cache,
         batch: &[Slice<'_>],
-    ) -> Result<Logits, ForwardError> {
+        finish: impl FnOnce(&Head, &Inputs, &mut Vec<f32>, &mut Logits) -> T,
+    ) -> Result<(Logits, Option<T>), ForwardError> {
         let mut scratch = std::mem::take(&mut cache.scratch);
-        let logits = self.layers(threads, cache, batch, &mut scratch);
+        let outcome = self
+            .layers(threads, cache, batch, &mut scratch)
+            .map(|()| self.head(threads, &mut scratch, finish));
+        let broken = scratch.inputs.broken.take();
         cache.scratch = scratch;
-        logits
+        match broken {
+            Some(broken) => Err(broken.into()),
+            None => outcome,
+        }
     }
 
     fn layers(
@@ -68,7 +80,7 @@ impl Model {
         cache: &mut Cache,
         batch: &[Slice<'_>],
         scratch: &mut Scratch,
-    ) -> Result<Logits, ForwardError> {
+    ) -> Result<(), ForwardError> {
         let tokens = self.embed(scratch, cache, batch)?;
         attend::plan(
             &mut scratch.tasks,
@@ -81,11 +93,7 @@ impl Model {
             self.attention_block(threads, cache, scratch, batch, i, layer, tokens);
             self.feed_forward_block(threads, scratch, layer, tokens);
         }
-        let logits = self.head(threads, scratch);
-        match scratch.inputs.broken.take() {
-            Some(broken) => Err(broken.into()),
-            None => Ok(logits),
-        }
+        Ok(())
     }
 
     /// Fills the residual stream, the positions and their angles; returns the number of tokens.
@@ -149,6 +157,7 @@ impl Model {
             layer.qkv.wants(),
             &|t, row| {
                 (k.norm)(&x[t * width..][..width], &layer.attention_norm, eps, row);
+                self.turn(row);
             },
         );
         grow(&mut s.wide, tokens * layer.qkv.rows());
@@ -178,6 +187,7 @@ impl Model {
                     Some(weight) => (k.norm)(from, weight, eps, row),
                     None => row.copy_from_slice(from),
                 }
+                self.turn(row);
             },
         );
         layer
@@ -196,6 +206,7 @@ impl Model {
             layer.gate_up.wants(),
             &|t, row| {
                 (k.norm)(&x[t * width..][..width], &layer.ff_norm, eps, row);
+                self.turn(row);
             },
         );
         grow(&mut s.wide, tokens * layer.gate_up.rows());
@@ -222,6 +233,7 @@ impl Model {
                     Some(weight) => (k.norm)(gate, weight, eps, row),
                     None => row.copy_from_slice(gate),
                 }
+                self.turn(row);
             },
         );
         layer
@@ -230,30 +242,41 @@ impl Model {
     }
 
     /// Final norm and head of the wanted rows.
-    fn head(&self, threads: &Threads, s: &mut Scratch) -> Logits {
+    fn head<T>(
+        &self,
+        threads: &Threads,
+        s: &mut Scratch,
+        finish: impl FnOnce(&Head, &Inputs, &mut Vec<f32>, &mut Logits) -> T,
+    ) -> (Logits, Option<T>) {
         let (c, k) = (&self.config, &self.kernels);
         let (width, rows) = (c.n_embd, s.wanted.len());
         let mut logits = Logits::new(&self.spare, rows, c.n_vocab);
-        if rows > 0 {
-            let (x, wanted) = (&s.x, &s.wanted);
-            s.inputs.prepare(
-                threads,
-                k.quantisers,
-                (rows, width),
-                self.weights.head.wants(),
-                &|i, row| {
-                    (k.norm)(
-                        &x[wanted[i] * width..][..width],
-                        &self.weights.output_norm,
-                        c.norm_epsilon,
-                        row,
-                    );
-                },
-            );
-            self.weights
-                .head
-                .multiply(threads, &s.inputs, rows, logits.values_mut(), Store::Set);
+        if rows == 0 {
+            return (logits, None);
         }
-        logits
+        let (x, wanted) = (&s.x, &s.wanted);
+        s.inputs.prepare(
+            threads,
+            k.quantisers,
+            (rows, width),
+            self.weights.head.wants(),
+            &|i, row| {
+                (k.norm)(
+                    &x[wanted[i] * width..][..width],
+                    &self.weights.output_norm,
+                    c.norm_epsilon,
+                    row,
+                );
+            },
+        );
+        let outcome = finish(&self.weights.head, &s.inputs, &mut s.coarse, &mut logits);
+        (logits, Some(outcome))
+    }
+
+    /// Rotates a row that block matrices will multiply, if the model was trained so.
+    fn turn(&self, row: &mut [f32]) {
+        if let Some(block) = self.config.hadamard {
+            (self.kernels.hadamard)(row, block);
+        }
     }
 }

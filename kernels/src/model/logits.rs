@@ -40,6 +40,10 @@ impl Logits {
         &self.values[i * self.n_vocab..][..self.n_vocab]
     }
 
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut(self.n_vocab)
+    }
+
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }

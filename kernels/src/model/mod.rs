@@ -7,9 +7,12 @@ mod attend;
 pub mod bert;
 mod config;
 mod forward;
+mod head;
 mod logits;
 mod operator;
 pub(crate) mod scratch;
+#[cfg(test)]
+pub(crate) mod tests;
 mod weights;
 
 pub use config::{Architecture, Config, Rope};
@@ -22,6 +25,7 @@ use crate::cpu::ternary::{Layout, NotFinite, PackError};
 use crate::format::matrix::MatrixError;
 use crate::format::row::RowError;
 use crate::format::{Gguf, GgufError, TensorInfo};
+use crate::huge::HugeError;
 use crate::kv::{Cache, CacheError, SequenceId};
 use crate::threads::Threads;
 use std::sync::Arc;
@@ -46,6 +50,9 @@ pub struct LoadOptions {
     pub ternary: TernaryActivations,
     /// Layout of ternary weights in memory; `None` follows the file (base 3 stays at 1.6 bits, and so on).
     pub layout: Option<Layout>,
+    /// Quantise the head anew to four and eight bits, for [`Model::forward_best`] in two steps. The eight-bit rows then
+    /// define all logits.
+    pub two_step_head: bool,
 }
 
 /// Why a file cannot be run.
@@ -109,6 +116,12 @@ pub enum LoadError {
         name: String,
         /// Why.
         source: PackError,
+    },
+    /// No memory for the two-step head.
+    #[error("output head: {source}")]
+    Head {
+        /// Bytes asked for, and the system's error.
+        source: HugeError,
     },
     /// A vector or embedding of a type that cannot be read.
     #[error("tensor {name}: {source}; run this model with the llama.cpp engine")]
@@ -241,13 +254,43 @@ impl Model {
     /// or on the number of threads: they are equal bit for bit.
     ///
     /// # Errors
-    /// See [`ForwardError`]; the cache is unchanged then.
+    /// See [`ForwardError`]; the sequences are then as long as before.
     pub fn forward(
         &self,
         threads: &Threads,
         cache: &mut Cache,
         batch: &[Slice<'_>],
     ) -> Result<Logits, ForwardError> {
+        self.prepare(cache, batch)?;
+        let logits = self.run(threads, cache, batch, |head, inputs, _, logits| {
+            let rows = logits.rows().len();
+            head.logits(threads, inputs, rows, logits);
+        })?;
+        self.advance(cache, batch);
+        Ok(logits.0)
+    }
+
+    /// As [`Model::forward`], but only the best token of each wanted position and its logit (`None` where no logit is
+    /// finite). With [`LoadOptions::two_step_head`] most rows of the head are then read in four bits alone.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_best(
+        &self,
+        threads: &Threads,
+        cache: &mut Cache,
+        batch: &[Slice<'_>],
+    ) -> Result<Vec<Option<(u32, f32)>>, ForwardError> {
+        self.prepare(cache, batch)?;
+        let (_, best) = self.run(threads, cache, batch, |head, inputs, coarse, logits| {
+            head.best(threads, inputs, coarse, logits)
+        })?;
+        self.advance(cache, batch);
+        Ok(best.unwrap_or_default())
+    }
+
+    /// Checks a batch and makes room for it.
+    fn prepare(&self, cache: &mut Cache, batch: &[Slice<'_>]) -> Result<(), ForwardError> {
         for (i, slice) in batch.iter().enumerate() {
             if slice.tokens.is_empty() {
                 return Err(ForwardError::Empty);
@@ -272,11 +315,12 @@ impl Model {
         if !cache.layout().fits(&self.config) {
             return Err(ForwardError::Mismatch);
         }
-        cache.reserve(batch.iter().map(|s| (s.sequence, s.tokens.len())))?;
-        let logits = self.run(threads, cache, batch)?;
+        Ok(cache.reserve(batch.iter().map(|s| (s.sequence, s.tokens.len())))?)
+    }
+
+    fn advance(&self, cache: &mut Cache, batch: &[Slice<'_>]) {
         for slice in batch {
             cache.advance(slice.sequence, slice.tokens.len());
         }
-        Ok(logits)
     }
 }

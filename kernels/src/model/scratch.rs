@@ -24,6 +24,8 @@ pub(crate) struct Scratch {
     pub(super) tasks: Vec<Task>,
     /// States of chunks that threads compute apart.
     pub(crate) partials: Vec<f32>,
+    /// Four-bit logits of the two-step head.
+    pub(crate) coarse: Vec<f32>,
     /// Tokens whose logits are wanted.
     pub(crate) wanted: Vec<usize>,
 }

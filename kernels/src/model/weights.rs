@@ -2,6 +2,7 @@
 //! architecture needs; a tensor that nobody asked for means a graph we do not compute, and is refused by name.
 
 use super::config::Config;
+use super::head::Head;
 use super::operator::{Matrix, Operator};
 use super::{LoadError, LoadOptions, TernaryActivations};
 use crate::cpu::Isa;
@@ -66,7 +67,7 @@ pub(crate) struct Weights {
     pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Vec<f32>,
-    pub(crate) head: Operator,
+    pub(super) head: Head,
     pub(crate) rope_factors: Vec<f32>,
 }
 
@@ -128,7 +129,13 @@ impl Weights {
         } else {
             "token_embd"
         };
-        let head = names.operator(&[(head.to_owned(), config.n_vocab)], embd)?;
+        let head = if options.two_step_head {
+            let name = format!("{head}.weight");
+            names.used.insert(name.clone());
+            Head::two_step(&name, &Stored::open(gguf, &name)?, [embd, config.n_vocab])?
+        } else {
+            Head::Rows(names.operator(&[(head.to_owned(), config.n_vocab)], embd)?)
+        };
         let rope_factors = match gguf.tensor("rope_freqs.weight") {
             Some(_) => names.vector("rope_freqs.weight", config.rope.dimensions / 2)?,
             None => Vec::new(),
@@ -149,7 +156,7 @@ impl Weights {
             .layers
             .iter()
             .flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
-        layers.chain([&self.head]).map(Operator::bytes).sum()
+        layers.map(Operator::bytes).sum::<u64>() + self.head.bytes()
     }
 }
 

@@ -1,0 +1,141 @@
+//! The output head: the file's rows as they are, or quantised anew for a scan in two steps.
+
+use super::operator::{Operator, Store};
+use super::{LoadError, Logits};
+use crate::cpu::activation::grow;
+use crate::cpu::head::{Bound, Head as TwoStep};
+use crate::cpu::inputs::{Inputs, Wants};
+use crate::cpu::shared::Shared;
+use crate::cpu::ternary::BLOCK_ROWS;
+use crate::format::matrix::Matrix as Stored;
+use crate::sampler::best;
+use crate::threads::Threads;
+
+/// Blocks of 32 rows that a thread takes at a time: 64 KiB or more of four-bit codes at usual widths.
+const BLOCKS: usize = 64;
+
+/// Share of the vocabulary that may be scored one by one before a full scan is cheaper: scoring reads two bytes where
+/// the scan read one, out of order.
+const CANDIDATES: usize = 50;
+
+pub(super) enum Head {
+    /// The file's own quantisation.
+    Rows(Operator),
+    /// Four-bit scan and eight-bit rows.
+    TwoStep(Box<TwoStep>),
+}
+
+impl Head {
+    /// Quantises the rows of `stored` for the two-step scan.
+    pub(super) fn two_step(
+        name: &str,
+        stored: &Stored<'_>,
+        wanted: [usize; 2],
+    ) -> Result<Head, LoadError> {
+        let found = [stored.columns(), stored.rows()];
+        if found != wanted {
+            return Err(LoadError::size(name, found, wanted));
+        }
+        let mut broken = None;
+        let head = TwoStep::quantise(stored.rows(), stored.columns(), |r, out| {
+            if let Err(error) = stored.decode_row(name, r, out) {
+                broken.get_or_insert(error);
+            }
+        });
+        match broken {
+            Some(error) => Err(error.into()),
+            None => Ok(Head::TwoStep(Box::new(
+                head.map_err(|source| LoadError::Head { source })?,
+            ))),
+        }
+    }
+
+    pub(super) fn wants(&self) -> &[Wants] {
+        match self {
+            Head::Rows(operator) => operator.wants(),
+            Head::TwoStep(_) => &[Wants::Row],
+        }
+    }
+
+    /// Bytes of weights that one token's scan reads at the least.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Head::Rows(operator) => operator.bytes(),
+            Head::TwoStep(head) => head.coarse().bytes() as u64,
+        }
+    }
+
+    /// All logits of the prepared rows.
+    pub(super) fn logits(&self, threads: &Threads, inputs: &Inputs, rows: usize, out: &mut Logits) {
+        match self {
+            Head::Rows(operator) => {
+                operator.multiply(threads, inputs, rows, out.values_mut(), Store::Set)
+            }
+            Head::TwoStep(head) => {
+                for (i, row) in out.rows_mut().enumerate() {
+                    full(head, threads, inputs, i, row);
+                }
+            }
+        }
+    }
+
+    /// The best token of each prepared row and its logit; `None` where nothing is finite.
+    pub(super) fn best(
+        &self,
+        threads: &Threads,
+        inputs: &Inputs,
+        coarse: &mut Vec<f32>,
+        out: &mut Logits,
+    ) -> Vec<Option<(u32, f32)>> {
+        let rows = out.rows().len();
+        let pick = |row: &[f32]| best(row).map(|i| (i as u32, row[i]));
+        match self {
+            Head::Rows(_) => {
+                self.logits(threads, inputs, rows, out);
+                out.rows().map(pick).collect()
+            }
+            Head::TwoStep(head) => {
+                let blocks = head.coarse().n_blocks();
+                grow(coarse, blocks * BLOCK_ROWS);
+                let scan = |i: usize, row: &mut [f32]| {
+                    let shared = Shared::new(&mut coarse[..]);
+                    threads.run(blocks.div_ceil(BLOCKS), &|b| {
+                        let range = b * BLOCKS..blocks.min((b + 1) * BLOCKS);
+                        // SAFETY: these rows belong to this block of the loop.
+                        let logits = unsafe {
+                            shared.range(range.start * BLOCK_ROWS, range.len() * BLOCK_ROWS)
+                        };
+                        head.coarse().logits(range, &inputs.int8, i, logits);
+                    });
+                    let limit = head.rows() / CANDIDATES + 1;
+                    let found = head.best(coarse, &inputs.int8, i, 1, Bound::Statistical, limit);
+                    let Some(found) = found else {
+                        full(head, threads, inputs, i, row);
+                        return pick(row);
+                    };
+                    // Rising order of rows: the first of equals wins, as in a full scan.
+                    found
+                        .into_iter()
+                        .reduce(|a, b| if b.1 > a.1 { b } else { a })
+                };
+                let mut scan = scan;
+                out.rows_mut()
+                    .enumerate()
+                    .map(|(i, row)| scan(i, row))
+                    .collect()
+            }
+        }
+    }
+}
+
+fn full(head: &TwoStep, threads: &Threads, inputs: &Inputs, token: usize, out: &mut [f32]) {
+    let rows = head.rows();
+    let shared = Shared::new(out);
+    let width = BLOCKS * BLOCK_ROWS;
+    threads.run(rows.div_ceil(width), &|b| {
+        let range = b * width..rows.min((b + 1) * width);
+        // SAFETY: these rows belong to this block of the loop.
+        let logits = unsafe { shared.range(range.start, range.len()) };
+        head.logits(range, &inputs.int8, token, logits);
+    });
+}
