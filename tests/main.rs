@@ -14,6 +14,12 @@ mod command_line; // exit codes and the one line on stderr
 mod doctor; // prerequisites, as a person and as a program reads them
 mod installer; // install.sh: dry run, truncation, both shells
 
+// What the appliance starts, and what leaves it.
+mod chaos; // engines that fail in every way while requests keep coming
+mod fetch; // the one door out, against servers that do not play fair
+mod process; // children of every bad kind; nothing outlives the appliance
+mod pull; // models from a mirror that cuts, lies and dies
+
 // The program as a server.
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod chats; // the page's own routes: the tree, turns that outlive their stream

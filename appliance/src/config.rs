@@ -3,6 +3,7 @@
 //! The only module that reads the environment. The others take their own section and know nothing of
 //! where it came from.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,10 @@ pub struct Config {
     pub ternary: TernaryConfig,
     /// Which models may be loaded together.
     pub pool: PoolConfig,
+    /// What may leave this machine.
+    pub fetch: FetchConfig,
+    /// Where models come from.
+    pub hub: HubConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -128,6 +133,35 @@ impl Default for PoolConfig {
     }
 }
 
+/// What may leave this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchConfig {
+    /// Nothing may.
+    pub offline: bool,
+    /// Hosts in private networks that may be spoken to.
+    pub private_hosts: Vec<String>,
+}
+
+/// Where models come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubConfig {
+    /// The hub's address.
+    pub endpoint: String,
+    /// Access token, empty for none.
+    pub token: String,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        HubConfig {
+            endpoint: "https://huggingface.co".to_owned(),
+            token: String::new(),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -204,6 +238,18 @@ pub enum ConfigError {
 
 /// Looks up one variable; [`environment`] in the program, a table in tests.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What was typed after the program's name.
+pub fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os().skip(1)
+}
+
+/// The folders in which the system looks for programs.
+pub fn program_folders() -> Vec<PathBuf> {
+    std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default()
+}
 
 /// Reads the process's environment.
 pub fn environment(name: &str) -> Option<String> {

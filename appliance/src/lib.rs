@@ -2,8 +2,9 @@
 //! The appliance: everything around the kernels.
 //!
 //! Reading order: `domain` (the nouns), `app` (the verbs), `api` (the wire), `engines` (who answers),
-//! `store` (what stays). Arrows point down only: `cli` and `api` → `app` → `engines` → `store`;
-//! `domain` and `error` are plain data that all of them share.
+//! `store` (what stays), `process` (every child), `fetch` (the one door out). Arrows point down only:
+//! `cli` and `api` → `app` → `engines` → `store`, `process`, `fetch`; `domain` and `error` are plain data
+//! that all of them share.
 
 pub mod api;
 pub mod app;
@@ -12,5 +13,7 @@ pub mod config;
 pub mod domain;
 pub mod engines;
 pub mod error;
+pub mod fetch;
 pub mod host;
+pub mod process;
 pub mod store;

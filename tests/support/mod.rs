@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+pub(crate) mod engine;
 
 use std::path::{Path, PathBuf};
 

@@ -15,6 +15,12 @@ pub enum AppError {
     /// The store's reason.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A hub's or the disk's reason.
+    #[error(transparent)]
+    Catalog(#[from] super::catalog::CatalogError),
+    /// No lane can run the request.
+    #[error("no lane can run this: {0}")]
+    NoLane(String),
     /// No model of this name has been imported.
     #[error("there is no model `{asked}`{}", hint(suggestions))]
     ModelNotFound {
@@ -87,6 +93,8 @@ impl Failing for AppError {
         match self {
             AppError::Engine(error) => error.kind(),
             AppError::Store(error) => error.kind(),
+            AppError::Catalog(error) => error.kind(),
+            AppError::NoLane(_) => Kind::Unsupported,
             AppError::ModelNotFound { .. } | AppError::NoModels | AppError::TurnNotFound(_) => {
                 Kind::NotFound
             }
@@ -111,6 +119,8 @@ impl Failing for AppError {
             AppError::TurnNotFound(_) => Some("turn_not_found"),
             AppError::TooManyTurns(_) => Some("queue_full"),
             AppError::InUse(_) => Some("model_in_use"),
+            AppError::NoLane(_) => Some("no_lane"),
+            AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }
             | AppError::BadName(_)
             | AppError::NothingToAnswer

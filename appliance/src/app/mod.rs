@@ -3,11 +3,13 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+pub mod catalog;
 mod chat;
 mod error;
 mod measure;
 mod models;
 mod prompt;
+mod routing;
 mod turns;
 
 use std::path::Path;
@@ -16,10 +18,13 @@ use std::time::{Duration, Instant};
 
 use onebit_kernels::threads::Threads;
 
-use crate::config::Config;
+use crate::config::{Config, program_folders};
 use crate::domain::Machine;
-use crate::engines::ENGINES;
+use crate::engines::child::Children;
 use crate::engines::pool::Pool;
+use crate::engines::programs::Programs;
+use crate::engines::{ENGINES, Means};
+use crate::fetch::{Fetch, Policy};
 use crate::host::{self, Host};
 use crate::store::Store;
 
@@ -48,6 +53,7 @@ struct Inner {
     config: Config,
     store: Store,
     pool: Pool,
+    means: Means,
     templates: prompt::Templates,
     turns: turns::Turns,
     started: Instant,
@@ -71,6 +77,27 @@ pub struct Status {
     pub waiting: usize,
 }
 
+/// Gathers what engines work with: programs, a launcher for children, the way out.
+fn means(config: &Config) -> Result<Means, AppError> {
+    let engines = config.data_dir.join("engines");
+    let programs = Programs::find(&engines, Path::new(Programs::BUNDLED), &program_folders());
+    let folder = config.data_dir.join("run");
+    let children = Children::new(folder.clone()).map_err(|source| AppError::File {
+        what: "cannot make",
+        path: folder,
+        source,
+    })?;
+    Ok(Means {
+        ternary: config.ternary.clone(),
+        programs,
+        children: Some(children),
+        fetch: Some(Fetch::new(Policy {
+            offline: config.fetch.offline,
+            private_hosts: config.fetch.private_hosts.clone(),
+        })),
+    })
+}
+
 impl App {
     /// Opens the store and starts the pool; loads no model. Must run inside the runtime.
     ///
@@ -83,10 +110,11 @@ impl App {
             0 => cores,
             set => set,
         };
+        let means = means(&config)?;
         let pool = Pool::start(
             ENGINES,
             config.pool.clone(),
-            config.ternary.clone(),
+            means.clone(),
             Arc::new(Threads::new(threads)),
             Arc::new(move || machine(cores)),
         );
@@ -94,6 +122,7 @@ impl App {
             config,
             store,
             pool,
+            means,
             templates: prompt::Templates::default(),
             turns: turns::Turns::default(),
             started: Instant::now(),

@@ -14,6 +14,7 @@ use crate::domain::model::{slug, suggestions};
 use crate::domain::{Model, ModelFormat};
 use crate::engines::Load;
 use crate::engines::pool::{Lease, ModelState};
+use crate::engines::route::{Ask, Preset};
 use crate::store::{new_id, now_ms};
 
 /// Bytes copied and hashed at a time: large enough that system calls do not count.
@@ -102,6 +103,14 @@ impl App {
     /// # Errors
     /// It is not known, or cannot be loaded.
     pub async fn load(&self, name: &str) -> Result<(Model, Lease), AppError> {
+        // `auto` and its presets are decided by the router; everything else is meant as written.
+        let chosen;
+        let name = if Preset::from_model(name).is_some() {
+            chosen = self.explain(name, &Ask::default()).await?.model;
+            &chosen
+        } else {
+            name
+        };
         let model = self.model(name).await?;
         let lease = self.inner.pool.session(&model).await?;
         Ok((model, lease))

@@ -8,8 +8,11 @@
 mod chat;
 mod client;
 mod doctor;
+mod engines;
 mod models;
 mod ppl;
+mod pull;
+mod route;
 mod serve;
 mod status;
 
@@ -64,6 +67,13 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Copy a model file into the data directory.
     Import(models::ImportArgs),
+    /// Fetch a model from the hub.
+    Pull(pull::PullArgs),
+    /// Tell where a request would run, and why.
+    Route(route::RouteArgs),
+    /// The programs behind the models: list, install, build, remove, roll back.
+    #[command(subcommand)]
+    Engines(engines::EnginesCommand),
     /// List the models.
     Models,
     /// Show one model.
@@ -141,6 +151,9 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Serve { .. } => serve::run(config).await,
         Command::Chat(args) => chat::run(config, args, json).await,
         Command::Import(args) => models::import(config, args, json).await,
+        Command::Pull(args) => pull::run(config, args, json).await,
+        Command::Route(args) => route::run(config, args, json).await,
+        Command::Engines(command) => engines::run(config, command, json).await,
         Command::Models => models::list(config, json).await,
         Command::Show { model } => models::show(config, &model, json).await,
         Command::Rm { model } => models::remove(config, &model, json).await,

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 pub enum ModelFormat {
     /// One GGUF file.
     Gguf,
+    /// A model of FastFlowLM's own store; its name is FLM's tag.
+    Flm,
+    /// A model on another server; its path is that server's address.
+    Remote,
 }
 
 impl ModelFormat {
@@ -14,12 +18,16 @@ impl ModelFormat {
     pub fn as_str(self) -> &'static str {
         match self {
             ModelFormat::Gguf => "gguf",
+            ModelFormat::Flm => "flm",
+            ModelFormat::Remote => "remote",
         }
     }
 
     /// Reads the name back.
     pub fn parse(text: &str) -> Option<ModelFormat> {
-        (text == "gguf").then_some(ModelFormat::Gguf)
+        [ModelFormat::Gguf, ModelFormat::Flm, ModelFormat::Remote]
+            .into_iter()
+            .find(|format| format.as_str() == text)
     }
 }
 

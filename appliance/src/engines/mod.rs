@@ -4,9 +4,23 @@
 //! is dropped. Nothing above this module can tell one engine from another, and nothing here knows of
 //! HTTP, chats or persons.
 
+pub mod build;
+pub mod child;
+pub mod flm;
+pub mod kokoro;
+pub mod lanes;
+pub mod ledger;
+pub mod llama_server;
 pub mod plan;
 pub mod pool;
+pub mod programs;
+pub mod remote;
+pub mod route;
+pub mod sd;
 pub mod ternary;
+pub mod upstream;
+pub mod versions;
+pub mod whisper;
 
 use std::sync::Arc;
 
@@ -17,9 +31,18 @@ use onebit_kernels::threads::Threads;
 use crate::config::TernaryConfig;
 use crate::domain::{ChatEvent, ChatRequest, Machine, Model, ModelFormat};
 use crate::error::{Failing, Kind};
+use crate::fetch::Fetch;
 
 /// Every engine, in the order in which they are asked. Adding one is one file and one line.
-pub const ENGINES: &[&dyn Engine] = &[&ternary::Ternary];
+pub const ENGINES: &[&dyn Engine] = &[
+    &ternary::Ternary,
+    &llama_server::LlamaServer,
+    &flm::Flm,
+    &remote::Remote,
+];
+
+// Commands build and list engines without knowing how processes are made.
+pub use crate::process::{Launcher, Spec};
 
 /// What a session can be asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,8 +92,21 @@ pub struct Slot {
     pub memory_bytes_max: u64,
     /// Threads for computing, shared by all sessions of this process.
     pub threads: Arc<Threads>,
+    /// What all sessions share.
+    pub means: Arc<Means>,
+}
+
+/// What engines are given to work with, the same for all sessions of a process.
+#[derive(Clone, Default)]
+pub struct Means {
     /// The built-in engine's settings.
     pub ternary: TernaryConfig,
+    /// Programs found on this machine.
+    pub programs: programs::Programs,
+    /// How children are started; `None` where none may be.
+    pub children: Option<child::Children>,
+    /// The way out; `None` where nothing leaves.
+    pub fetch: Option<Fetch>,
 }
 
 /// What a loaded session says of itself.
@@ -115,7 +151,7 @@ pub trait Engine: Send + Sync {
     fn card(&self) -> &'static Card;
 
     /// Decides whether it can run `model` on `machine`. Pure.
-    fn fit(&self, model: &Model, machine: &Machine, settings: &TernaryConfig) -> Fit;
+    fn fit(&self, model: &Model, machine: &Machine, means: &Means) -> Fit;
 
     /// Loads the model; resolves when it can answer. Dropping the session stops it.
     fn load<'a>(

@@ -16,8 +16,8 @@ use onebit_kernels::threads::Threads;
 use tokio::sync::{mpsc, oneshot};
 
 use self::owner::Owner;
-use super::{Engine, EngineError, Load, Session};
-use crate::config::{PoolConfig, TernaryConfig};
+use super::{Engine, EngineError, Load, Means, Session};
+use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
 
 /// Reads the machine's facts at the moment of a decision.
@@ -110,7 +110,7 @@ impl Pool {
     pub fn start(
         engines: &'static [&'static dyn Engine],
         settings: PoolConfig,
-        ternary: TernaryConfig,
+        means: Means,
         threads: Arc<Threads>,
         machine: ReadMachine,
     ) -> Pool {
@@ -118,7 +118,7 @@ impl Pool {
         let owner = Owner::new(
             engines,
             settings,
-            ternary,
+            Arc::new(means),
             threads,
             machine,
             commands.downgrade(),

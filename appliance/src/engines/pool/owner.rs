@@ -8,9 +8,9 @@ use onebit_kernels::threads::Threads;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::plan::{Loaded, Plan, Wanted, plan};
-use super::super::{Engine, EngineError, Fit, Session, Slot};
+use super::super::{Engine, EngineError, Fit, Means, Session, Slot};
 use super::{Command, Lease, ModelState, ReadMachine};
-use crate::config::{PoolConfig, TernaryConfig};
+use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
 
 /// Requests that may wait for one model to load; each is a small value, a page sends a handful.
@@ -65,7 +65,7 @@ pub(super) struct Owner {
     /// Asked in this order.
     engines: &'static [&'static dyn Engine],
     settings: PoolConfig,
-    ternary: TernaryConfig,
+    means: Arc<Means>,
     threads: Arc<Threads>,
     machine: ReadMachine,
     commands: mpsc::WeakUnboundedSender<Command>,
@@ -83,7 +83,7 @@ impl Owner {
     pub(super) fn new(
         engines: &'static [&'static dyn Engine],
         settings: PoolConfig,
-        ternary: TernaryConfig,
+        means: Arc<Means>,
         threads: Arc<Threads>,
         machine: ReadMachine,
         commands: mpsc::WeakUnboundedSender<Command>,
@@ -91,7 +91,7 @@ impl Owner {
         Owner {
             engines,
             settings,
-            ternary,
+            means,
             threads,
             machine,
             commands,
@@ -353,7 +353,7 @@ impl Owner {
             return true;
         };
         let machine = (self.machine)();
-        let (engine, wanted) = match choose(self.engines, &entry.model, &machine, &self.ternary) {
+        let (engine, wanted) = match choose(self.engines, &entry.model, &machine, &self.means) {
             Ok(choice) => choice,
             Err(error) => return self.give_up(id, error),
         };
@@ -422,7 +422,7 @@ impl Owner {
         let slot = Slot {
             memory_bytes_max: memory,
             threads: Arc::clone(&self.threads),
-            ternary: self.ternary.clone(),
+            means: Arc::clone(&self.means),
         };
         let (id, serial, model) = (id.to_owned(), entry.serial, entry.model.clone());
         tokio::spawn(async move {
@@ -555,11 +555,11 @@ fn choose(
     engines: &[&'static dyn Engine],
     model: &Model,
     machine: &Machine,
-    settings: &TernaryConfig,
+    means: &Means,
 ) -> Result<(&'static dyn Engine, Wanted), EngineError> {
     let mut reasons = Vec::new();
     for engine in engines {
-        match engine.fit(model, machine, settings) {
+        match engine.fit(model, machine, means) {
             Fit::Runs {
                 memory_bytes_min,
                 memory_bytes,

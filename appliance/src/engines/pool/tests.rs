@@ -1,6 +1,6 @@
 //! The pool with an engine that only pretends.
 
-use super::super::{Card, Engine, EngineError, Facts, Fit, Load, Session, Slot, Task};
+use super::super::{Card, Engine, EngineError, Facts, Fit, Load, Means, Session, Slot, Task};
 use super::*;
 use crate::domain::ModelFormat;
 use futures_util::future::BoxFuture;
@@ -41,7 +41,7 @@ impl Engine for Fake {
         &CARD
     }
 
-    fn fit(&self, model: &Model, _: &Machine, _: &TernaryConfig) -> Fit {
+    fn fit(&self, model: &Model, _: &Machine, _: &Means) -> Fit {
         match model.architecture.as_str() {
             "unknown" => Fit::No {
                 why: "not known".into(),
@@ -108,7 +108,7 @@ fn pool() -> Pool {
     Pool::start(
         &[&Fake],
         settings,
-        TernaryConfig::default(),
+        Means::default(),
         threads,
         Arc::new(move || machine),
     )

@@ -22,7 +22,8 @@ use onebit_kernels::tokenizer::Tokenizer;
 use self::admission::Admission;
 use self::scheduler::{Scheduler, SchedulerLimits};
 use self::session::TernarySession;
-use super::{Card, Engine, EngineError, Facts, Fit, Session, Slot, Task, Template};
+use super::lanes::{Abilities, Lane, Memory, Silicon, Work};
+use super::{Card, Engine, EngineError, Facts, Fit, Means, Session, Slot, Task, Template};
 use crate::config::{CacheKind, TernaryConfig};
 use crate::domain::{Machine, Model, ModelFormat};
 
@@ -40,6 +41,17 @@ const CONTEXTS_AUTO: u64 = 4;
 #[derive(Debug)]
 pub struct Ternary;
 
+/// Its lane on the processor.
+pub const LANE: Lane = Lane {
+    name: "ternary.cpu",
+    silicon: Silicon::Cpu,
+    works: &[Work::Chat],
+    abilities: Abilities::LOGPROBS.and(Abilities::SEED),
+    slots: 16,
+    context_max: 1 << 20,
+    memory: Memory::Ram,
+};
+
 static CARD: Card = Card {
     name: "ternary",
     tasks: &[Task::Chat, Task::Score],
@@ -52,7 +64,8 @@ impl Engine for Ternary {
         &CARD
     }
 
-    fn fit(&self, model: &Model, _machine: &Machine, settings: &TernaryConfig) -> Fit {
+    fn fit(&self, model: &Model, _machine: &Machine, means: &Means) -> Fit {
+        let settings = &means.ternary;
         if !Architecture::ALL
             .iter()
             .any(|known| known.name() == model.architecture)
@@ -120,20 +133,21 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
     let weights =
         Weights::load(gguf, &LoadOptions::default()).map_err(|e| failed(e.to_string()))?;
     let config = weights.config();
-    let kind = match slot.ternary.cache_kind {
+    let kind = match slot.means.ternary.cache_kind {
         CacheKind::F16 => KvKind::F16,
         CacheKind::Int8 => KvKind::Int8,
     };
     let per_position = (config.kv_bytes_per_position(kind) as u64).max(1);
-    let context = context_wanted(config.context_length as u64, &slot.ternary);
+    let context = context_wanted(config.context_length as u64, &slot.means.ternary);
     let room = slot.memory_bytes_max.saturating_sub(weights.weight_bytes()) / per_position;
-    let wanted = match slot.ternary.cache_positions {
+    let wanted = match slot.means.ternary.cache_positions {
         0 => context.saturating_mul(CONTEXTS_AUTO),
         set => set as u64,
     };
     let positions = wanted.min(room);
     let context = context.min(positions);
-    if context < context_wanted(config.context_length as u64, &slot.ternary).min(CONTEXT_MIN) {
+    if context < context_wanted(config.context_length as u64, &slot.means.ternary).min(CONTEXT_MIN)
+    {
         return Err(EngineError::TooBig {
             model: model.id.clone(),
             needed_bytes: weights
@@ -154,7 +168,7 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
         memory_bytes: weights.weight_bytes().saturating_add(cache.bytes()),
         template,
     };
-    let settings = &slot.ternary;
+    let settings = &slot.means.ternary;
     let admission = Admission::new(settings.active_max.saturating_add(settings.queue_max));
     let limits = SchedulerLimits {
         active_max: settings.active_max,
@@ -225,7 +239,17 @@ mod fit_tests {
             memory_available_bytes: 1 << 30,
         };
         let mut settings = TernaryConfig::default();
-        let fit = |m: &Model, s: &TernaryConfig| Ternary.fit(m, &machine, s);
+        let fit = |m: &Model, s: &TernaryConfig| {
+            let ternary = s.clone();
+            Ternary.fit(
+                m,
+                &machine,
+                &Means {
+                    ternary,
+                    ..Means::default()
+                },
+            )
+        };
         let runs = |min: u64, like: u64| Fit::Runs {
             memory_bytes_min: min,
             memory_bytes: like,

@@ -13,7 +13,7 @@ use crate::config::TernaryConfig;
 use crate::domain::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Model, ModelFormat, Sampling,
 };
-use crate::engines::{Engine, EngineError, Events, Session, Slot};
+use crate::engines::{Engine, EngineError, Events, Means, Session, Slot};
 
 /// Three marks, then one token for each byte.
 const MARKS: usize = 3;
@@ -122,7 +122,10 @@ async fn session(settings: TernaryConfig) -> Arc<dyn Session> {
     let slot = Slot {
         memory_bytes_max: 1 << 30,
         threads: Arc::new(Threads::new(1)),
-        ternary: settings,
+        means: Arc::new(Means {
+            ternary: settings,
+            ..Means::default()
+        }),
     };
     Ternary.load(&model, slot).await.unwrap()
 }

@@ -1,0 +1,192 @@
+//! `onebit engines`: the programs behind the models.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Failed;
+use crate::config::{Config, program_folders};
+use crate::engines::build::{SOURCES, Step, build};
+use crate::engines::programs::{NAMES, Programs};
+use crate::engines::versions::{Shelf, Verdict, Version, judge};
+use crate::engines::{Launcher, Spec};
+
+/// Printing a version takes milliseconds; an engine that loads drivers first may take some seconds.
+const VERSION_STALL: Duration = Duration::from_secs(10);
+/// What a version is printed in.
+const VERSION_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Subcommand)]
+pub(super) enum EnginesCommand {
+    /// Show what is here and whether it is good.
+    List,
+    /// Put a program beside the one in use and switch to it.
+    Install {
+        /// The program's name, such as llama-server.
+        program: String,
+        /// The file.
+        file: PathBuf,
+        /// The name of the version; what the program says of itself by default.
+        #[arg(long = "as", value_name = "VERSION")]
+        label: Option<String>,
+    },
+    /// Build from the pinned sources: llama.cpp, whisper.cpp or sd.cpp.
+    Build {
+        /// What to build.
+        name: String,
+        /// The source archive, where it is here already.
+        #[arg(long, value_name = "FILE")]
+        archive: Option<PathBuf>,
+    },
+    /// Remove a version that is not in use.
+    Remove {
+        /// The program's name.
+        program: String,
+        /// The version.
+        version: String,
+    },
+    /// Go back to the version before.
+    Rollback {
+        /// The program's name.
+        program: String,
+    },
+}
+
+pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> Result<(), Failed> {
+    let engines = config.data_dir.join("engines");
+    match command {
+        EnginesCommand::List => list(&engines, json).await,
+        EnginesCommand::Install {
+            program,
+            file,
+            label,
+        } => {
+            known(&program)?;
+            let version = match label {
+                Some(label) => label,
+                None => {
+                    let found =
+                        version_of(&Launcher::of_this_program(), &std::path::absolute(&file)?)
+                            .await;
+                    found
+                        .ok_or("it does not tell its version; give --as VERSION")?
+                        .to_string()
+                }
+            };
+            Shelf::new(&engines, &program).put(&version, &file)?;
+            println!("{program} {version} is in use");
+            Ok(())
+        }
+        EnginesCommand::Build { name, archive } => {
+            let source = SOURCES.iter().find(|s| s.name == name).ok_or_else(|| {
+                let names: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
+                format!(
+                    "`{name}` is not something we build; {} are",
+                    names.join(", ")
+                )
+            })?;
+            build(
+                source,
+                archive,
+                &Launcher::of_this_program(),
+                &engines,
+                &mut show,
+            )
+            .await?;
+            if std::io::stderr().is_terminal() {
+                eprintln!();
+            }
+            println!("{} {} is in use", source.program, source.version);
+            Ok(())
+        }
+        EnginesCommand::Remove { program, version } => {
+            known(&program)?;
+            Shelf::new(&engines, &program).remove(&version)?;
+            println!("{program} {version} is gone");
+            Ok(())
+        }
+        EnginesCommand::Rollback { program } => {
+            known(&program)?;
+            let version = Shelf::new(&engines, &program).rollback()?;
+            println!("{program} {version} is in use again");
+            Ok(())
+        }
+    }
+}
+
+fn known(program: &str) -> Result<(), Failed> {
+    if NAMES.contains(&program) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{program}` is no engine's program; {} are",
+        NAMES.join(", ")
+    )
+    .into())
+}
+
+async fn list(engines: &Path, json: bool) -> Result<(), Failed> {
+    let programs = Programs::find(engines, Path::new(Programs::BUNDLED), &program_folders());
+    let launcher = Launcher::of_this_program();
+    let mut rows = Vec::new();
+    for name in NAMES {
+        let shelf = Shelf::new(engines, name);
+        let found = programs.get(name);
+        let version = match found {
+            Some(program) => version_of(&launcher, &program.path).await,
+            None => None,
+        };
+        let verdict = match (found, version.as_ref().map(|v| judge(name, v))) {
+            (None, _) => "absent".to_owned(),
+            (_, Some(Verdict::TooOld { wanted })) => format!("too old, {wanted} is needed"),
+            (_, Some(Verdict::KnownBad { why })) => format!("known bad: {why}"),
+            (_, Some(Verdict::Good)) => "good".to_owned(),
+            (_, None) => "version unknown".to_owned(),
+        };
+        let version = version.map(|v| v.to_string());
+        if json {
+            rows.push(json!({
+                "program": name, "path": found.map(|p| &p.path), "version": version, "state": verdict,
+                "installed": shelf.versions(), "current": shelf.current(), "previous": shelf.previous(),
+            }));
+        } else {
+            let place = found
+                .map(|p| p.path.display().to_string())
+                .unwrap_or_default();
+            println!(
+                "{name:<16} {:<12} {verdict:<28} {place}",
+                version.unwrap_or_default()
+            );
+        }
+    }
+    if json {
+        println!("{}", json!({ "engines": rows }));
+    }
+    Ok(())
+}
+
+/// What a program says its version is.
+async fn version_of(launcher: &Launcher, program: &Path) -> Option<Version> {
+    let spec = Spec::new(program).arg("--version");
+    let output = launcher
+        .run(spec, VERSION_BYTES_MAX, VERSION_STALL)
+        .await
+        .ok()?;
+    Version::find(&String::from_utf8_lossy(&output.stdout))
+        .or_else(|| Version::find(&output.stderr))
+}
+
+fn show(step: Step) {
+    let share = step
+        .done
+        .map(|d| format!(" {:>3.0} %", d * 100.0))
+        .unwrap_or_default();
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{}{share}", step.name);
+    } else if step.done.is_none_or(|d| d == 1.0) {
+        eprintln!("{}{share}", step.name);
+    }
+}

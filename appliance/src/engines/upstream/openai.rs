@@ -1,0 +1,450 @@
+//! OpenAI's wire as engines speak it: our request out, our events in. Pure.
+//!
+//! This is the inner side (we are the client); the dialect we serve lives in `api/`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::UpstreamError;
+use crate::domain::{
+    ChatEvent, ChatRequest, Finish, FinishReason, Input, Piece, TokenLogprob, Usage,
+};
+
+/// The route and body for a request. `tokens_min` is the shortest answer the engine survives.
+pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'static str, Value) {
+    let mut body = Map::new();
+    body.insert("model".into(), model.into());
+    let route = match &request.input {
+        Input::Messages(messages) => {
+            let messages: Vec<Value> = messages
+                .iter()
+                .map(|m| {
+                    let mut message = json!({"role": m.role.as_str(), "content": m.content});
+                    if let Some(name) = &m.name {
+                        message["name"] = name.as_str().into();
+                    }
+                    message
+                })
+                .collect();
+            body.insert("messages".into(), messages.into());
+            "/v1/chat/completions"
+        }
+        Input::Text { text, .. } => {
+            body.insert("prompt".into(), text.as_str().into());
+            "/v1/completions"
+        }
+        Input::Tokens(tokens) => {
+            body.insert("prompt".into(), tokens.as_slice().into());
+            "/v1/completions"
+        }
+    };
+    let s = &request.sampling;
+    let mut set = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(key.into(), value);
+        }
+    };
+    set("temperature", s.temperature.map(Value::from));
+    set("top_p", s.top_p.map(Value::from));
+    set("top_k", s.top_k.map(Value::from));
+    set("min_p", s.min_p.map(Value::from));
+    set("repeat_penalty", s.repetition_penalty.map(Value::from));
+    set("presence_penalty", s.presence_penalty.map(Value::from));
+    set("frequency_penalty", s.frequency_penalty.map(Value::from));
+    set("seed", s.seed.map(Value::from));
+    let bias: Vec<Value> = s.logit_bias.iter().map(|(id, b)| json!([id, b])).collect();
+    set("logit_bias", (!bias.is_empty()).then(|| bias.into()));
+    set(
+        "max_tokens",
+        request.limits.tokens_max.map(|n| n.max(tokens_min).into()),
+    );
+    set(
+        "stop",
+        (!request.limits.stop.is_empty()).then(|| request.limits.stop.clone().into()),
+    );
+    set("ignore_eos", request.limits.ignore_end.then(|| true.into()));
+    if let Some(n) = request.logprobs {
+        // Chat counts the alternatives apart; plain completion takes one number.
+        if route == "/v1/chat/completions" {
+            set("logprobs", Some(true.into()));
+            set("top_logprobs", Some(n.into()));
+        } else {
+            set("logprobs", Some(n.max(1).into()));
+        }
+    }
+    set("stream", Some(true.into()));
+    set("stream_options", Some(json!({"include_usage": true})));
+    (route, Value::Object(body))
+}
+
+/// What an engine measured of one answer, where it tells.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Told {
+    pub prefill: Option<Duration>,
+    pub decode: Option<Duration>,
+}
+
+/// Turns the frames of one answer into events.
+#[derive(Debug, Default)]
+pub struct Translator {
+    usage: Usage,
+    told: Told,
+    reason: Option<FinishReason>,
+    pieces: usize,
+    done: bool,
+    pieces_max: Option<usize>,
+}
+
+impl Translator {
+    /// A translator that ends after `pieces_max` pieces although the engine goes on.
+    #[must_use]
+    pub fn new(pieces_max: Option<usize>) -> Self {
+        Self {
+            pieces_max,
+            ..Self::default()
+        }
+    }
+
+    /// Takes one event's data. `None` when it carries no text.
+    pub fn frame(&mut self, data: &str) -> Result<Option<ChatEvent>, UpstreamError> {
+        if data == "[DONE]" {
+            self.done = true;
+            return Ok(None);
+        }
+        let frame: Value = serde_json::from_str(data)
+            .map_err(|e| UpstreamError::Garbage { why: e.to_string() })?;
+        if let Some(error) = error_of(&frame) {
+            return Err(error);
+        }
+        self.count(&frame);
+        let Some(choice) = frame["choices"].get(0) else {
+            return Ok(None);
+        };
+        if let Some(reason) = choice["finish_reason"].as_str() {
+            self.reason = Some(if reason == "length" {
+                FinishReason::Length
+            } else {
+                FinishReason::Stop
+            });
+        }
+        let text = choice["delta"]["content"]
+            .as_str()
+            .or(choice["text"].as_str())
+            .unwrap_or_default();
+        let logprobs = logprobs(&choice["logprobs"]["content"]);
+        if text.is_empty() && logprobs.is_empty() {
+            return Ok(None);
+        }
+        self.pieces += 1;
+        if self.pieces_max.is_some_and(|max| self.pieces >= max) {
+            self.reason = Some(FinishReason::Length);
+            self.done = true;
+            self.usage.completion_tokens = self.pieces;
+        }
+        Ok(Some(ChatEvent::Piece(Piece {
+            text: text.to_owned(),
+            logprobs,
+        })))
+    }
+
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Text seen so far, in pieces.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    /// The end of the answer, or what is missing for it to be one. Times are ours where the engine
+    /// tells none.
+    pub fn finish(
+        &self,
+        queued: Duration,
+        prefill: Duration,
+        decode: Duration,
+    ) -> Result<ChatEvent, UpstreamError> {
+        let Some(reason) = self.reason else {
+            return Err(UpstreamError::Broken {
+                why: "the answer ended in its middle".into(),
+            });
+        };
+        let mut usage = self.usage;
+        if usage.completion_tokens == 0 {
+            // Some servers count nothing; one piece is one token with all engines we run.
+            usage.completion_tokens = self.pieces;
+        }
+        let timings = crate::domain::Timings {
+            queued,
+            prefill: self.told.prefill.unwrap_or(prefill),
+            decode: self.told.decode.unwrap_or(decode),
+        };
+        Ok(ChatEvent::Finished(Finish {
+            reason,
+            usage,
+            timings,
+        }))
+    }
+
+    fn count(&mut self, frame: &Value) {
+        let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let usage = &frame["usage"];
+        if let Some(n) = number(&usage["prompt_tokens"]) {
+            self.usage.prompt_tokens = n;
+        }
+        if let Some(n) = number(&usage["completion_tokens"]) {
+            self.usage.completion_tokens = n;
+        }
+        if let Some(n) = number(&usage["prompt_tokens_details"]["cached_tokens"]) {
+            self.usage.cached_tokens = n;
+        }
+        let seconds = |value: &Value, scale: f64| {
+            value
+                .as_f64()
+                .filter(|s| s.is_finite() && *s >= 0.0)
+                .map(|s| Duration::from_secs_f64((s * scale).min(1e6)))
+        };
+        // llama-server's own clock.
+        let timings = &frame["timings"];
+        self.told.prefill = seconds(&timings["prompt_ms"], 1e-3).or(self.told.prefill);
+        self.told.decode = seconds(&timings["predicted_ms"], 1e-3).or(self.told.decode);
+        if let Some(n) = number(&timings["cache_n"]) {
+            self.usage.cached_tokens = n;
+        }
+        // FastFlowLM's counters stand in the usage block.
+        self.told.prefill = seconds(&usage["prefill_duration_ttft"], 1.0).or(self.told.prefill);
+        if let (Some(rate), n) = (
+            usage["decoding_speed_tps"].as_f64(),
+            self.usage.completion_tokens,
+        ) && rate > 0.0
+        {
+            self.told.decode = Some(Duration::from_secs_f64(n.saturating_sub(1) as f64 / rate));
+        }
+    }
+}
+
+/// The error inside a body, whatever its status was: FLM answers 200 with one.
+pub fn error_of(body: &Value) -> Option<UpstreamError> {
+    let error = body.get("error").filter(|e| !e.is_null())?;
+    let message = error["message"]
+        .as_str()
+        .or(error.as_str())
+        .unwrap_or("no reason given")
+        .to_owned();
+    let number = |key: &str| error[key].as_u64().and_then(|n| usize::try_from(n).ok());
+    if let (Some(tokens), Some(context)) = (number("n_prompt_tokens"), number("n_ctx")) {
+        return Some(UpstreamError::TooLong { tokens, context });
+    }
+    Some(UpstreamError::Said { message })
+}
+
+fn logprobs(content: &Value) -> Vec<TokenLogprob> {
+    let id = |t: &Value| {
+        t["id"]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or_default()
+    };
+    let logprob = |t: &Value| t["logprob"].as_f64().unwrap_or(f64::NEG_INFINITY) as f32;
+    let bytes = |t: &Value| -> Vec<u8> {
+        match t["bytes"].as_array() {
+            Some(bytes) => bytes
+                .iter()
+                .filter_map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok()))
+                .collect(),
+            None => t["token"].as_str().unwrap_or_default().as_bytes().to_vec(),
+        }
+    };
+    let one = |t: &Value| TokenLogprob {
+        id: id(t),
+        bytes: bytes(t),
+        logprob: logprob(t),
+        top: t["top_logprobs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|t| (id(t), bytes(t), logprob(t)))
+            .collect(),
+    };
+    content.as_array().into_iter().flatten().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Limits, Message, Role, Sampling};
+
+    fn chat() -> ChatRequest {
+        ChatRequest {
+            model: "m".into(),
+            input: Input::Messages(vec![
+                Message::new(Role::System, "be brief"),
+                Message::new(Role::User, "hi"),
+            ]),
+            sampling: Sampling {
+                temperature: Some(0.5),
+                top_k: Some(3),
+                seed: Some(7),
+                logit_bias: vec![(5, -1.0)],
+                ..Sampling::default()
+            },
+            limits: Limits {
+                tokens_max: Some(1),
+                stop: vec!["\n".into()],
+                ignore_end: true,
+            },
+            logprobs: Some(2),
+        }
+    }
+
+    #[test]
+    fn a_request_is_written_whole() {
+        let (route, body) = request(&chat(), "x", 0);
+        assert_eq!(route, "/v1/chat/completions");
+        let wanted = json!({
+            "model": "x", "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+            "temperature": 0.5, "top_k": 3, "seed": 7, "logit_bias": [[5, -1.0]], "max_tokens": 1, "stop": ["\n"],
+            "ignore_eos": true, "logprobs": true, "top_logprobs": 2, "stream": true, "stream_options": {"include_usage": true},
+        });
+        assert_eq!(body, wanted);
+        assert_eq!(request(&chat(), "x", 2).1["max_tokens"], 2);
+        let text = ChatRequest {
+            input: Input::Text {
+                text: "t".into(),
+                parse_special: true,
+            },
+            ..chat()
+        };
+        let (route, body) = request(&text, "x", 0);
+        assert_eq!(
+            (route, &body["prompt"], &body["logprobs"]),
+            ("/v1/completions", &json!("t"), &json!(2))
+        );
+    }
+
+    #[test]
+    fn an_answer_is_read() {
+        let mut t = Translator::default();
+        let piece = |e: Option<ChatEvent>| match e {
+            Some(ChatEvent::Piece(p)) => p.text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            t.frame(r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#)
+                .unwrap(),
+            None
+        );
+        assert_eq!(
+            piece(
+                t.frame(r#"{"choices":[{"delta":{"content":"a"}}]}"#)
+                    .unwrap()
+            ),
+            "a"
+        );
+        assert_eq!(
+            piece(t.frame(r#"{"choices":[{"text":"b"}]}"#).unwrap()),
+            "b"
+        );
+        t.frame(r#"{"choices":[{"delta":{},"finish_reason":"length"}],"timings":{"prompt_ms":10.0,"predicted_ms":20.0,"cache_n":4}}"#).unwrap();
+        t.frame(r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}"#)
+            .unwrap();
+        t.frame("[DONE]").unwrap();
+        assert!(t.is_done());
+        let ChatEvent::Finished(f) = t
+            .finish(Duration::ZERO, Duration::ZERO, Duration::ZERO)
+            .unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(f.reason, FinishReason::Length);
+        assert_eq!(
+            f.usage,
+            Usage {
+                prompt_tokens: 5,
+                cached_tokens: 4,
+                completion_tokens: 2
+            }
+        );
+        assert_eq!(
+            (f.timings.prefill, f.timings.decode),
+            (Duration::from_millis(10), Duration::from_millis(20))
+        );
+    }
+
+    #[test]
+    fn flm_counts_in_its_usage_block() {
+        let mut t = Translator::default();
+        t.frame(r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":94,"prefill_speed_tps":53.8,"decoding_speed_tps":93.0,"prefill_duration_ttft":0.52}}"#).unwrap();
+        let ChatEvent::Finished(f) = t
+            .finish(Duration::ZERO, Duration::ZERO, Duration::ZERO)
+            .unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (f.timings.prefill, f.timings.decode),
+            (Duration::from_millis(520), Duration::from_secs(1))
+        );
+    }
+
+    #[test]
+    fn an_end_without_a_reason_and_errors_are_failures() {
+        let t = Translator::default();
+        assert!(matches!(
+            t.finish(Duration::ZERO, Duration::ZERO, Duration::ZERO),
+            Err(UpstreamError::Broken { .. })
+        ));
+        let mut t = Translator::default();
+        for (data, wanted) in [
+            (r#"{"error":{"message":"compute error"}}"#, "compute error"),
+            (
+                r#"{"error":"basic_string::substr"}"#,
+                "basic_string::substr",
+            ),
+            (
+                r#"{"error":{"message":"too long","n_prompt_tokens":9000,"n_ctx":4096}}"#,
+                "9000",
+            ),
+            ("<html>", "expected value"),
+        ] {
+            let error = t.frame(data).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_token_is_cut_from_two() {
+        let mut t = Translator::new(Some(1));
+        t.frame(r#"{"choices":[{"delta":{"content":"a"}}]}"#)
+            .unwrap();
+        assert!(t.is_done());
+        let ChatEvent::Finished(f) = t
+            .finish(Duration::ZERO, Duration::ZERO, Duration::ZERO)
+            .unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (f.reason, f.usage.completion_tokens),
+            (FinishReason::Length, 1)
+        );
+    }
+
+    #[test]
+    fn log_probabilities_are_read() {
+        let content = json!([{"id": 3, "token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": [{"id": 4, "token": "b", "logprob": -1.0}]}]);
+        assert_eq!(
+            logprobs(&content),
+            [TokenLogprob {
+                id: 3,
+                bytes: b"a".to_vec(),
+                logprob: -0.5,
+                top: vec![(4, b"b".to_vec(), -1.0)]
+            }]
+        );
+    }
+}
