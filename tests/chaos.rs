@@ -1,4 +1,5 @@
 //! Engines that fail in every way while requests keep coming, and what the gateway itself costs.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

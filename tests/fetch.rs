@@ -1,4 +1,5 @@
 //! The door out, against servers that do not play fair. All of them are on loopback.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

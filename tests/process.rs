@@ -1,4 +1,5 @@
 //! Children of every bad kind, through the real shim and guard.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -1,4 +1,5 @@
 //! Pulling from a mirror on loopback that cuts, redirects, lies, ignores ranges and dies.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
 //! Finding and starting the fake engine.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -116,7 +116,7 @@ mod tests {
         make(system.join("llama-server"), 0o755);
         make(system.join("flm"), 0o755);
         make(bundled.join("whisper-server"), 0o644);
-        let found = Programs::find(&engines, &bundled, &[system.clone()]);
+        let found = Programs::find(&engines, &bundled, std::slice::from_ref(&system));
         assert_eq!(found.get("llama-server").unwrap().origin, Origin::Ours);
         assert_eq!(found.get("flm").unwrap().path, system.join("flm"));
         assert_eq!(found.get("whisper-server"), None);

@@ -143,6 +143,7 @@ impl Translator {
             self.usage.completion_tokens = self.pieces;
         }
         Ok(Some(ChatEvent::Piece(Piece {
+            tokens: 1,
             text: text.to_owned(),
             logprobs,
         })))
