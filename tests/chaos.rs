@@ -413,3 +413,59 @@ async fn what_a_session_adds() {
         );
     }
 }
+
+/// The real llama-server through the same session: needs `llama-server` and a model, so it is asked for.
+#[tokio::test]
+#[ignore = "needs ONEBIT_TEST_LLAMA_SERVER and the default model; tests/run passes them"]
+async fn the_real_llama_server_answers() {
+    use onebit::engines::llama_server::command;
+    let program = std::path::PathBuf::from(std::env::var_os("ONEBIT_TEST_LLAMA_SERVER").unwrap());
+    let model = crate::support::model_file();
+    let folder = Folder::new("llama-real");
+    let patience = Patience::default();
+    let children = Children {
+        launcher: launcher(),
+        folder: folder.0.clone(),
+        patience,
+    };
+    let real = Recipe {
+        command: Box::new(move |seat| command(&program, &model, 4096, 2, seat)),
+        ..recipe(4, 8, &[], None)
+    };
+    let begun = Instant::now();
+    let session = ChildSession::start(real, children, facts()).await.unwrap();
+    println!("ready after {:?}", begun.elapsed());
+    let mut request = ask("Write one sentence about the sea.".into(), 24);
+    request.sampling.temperature = Some(0.0);
+    let mut texts = Vec::new();
+    for _ in 0..2 {
+        let mut events = session.chat(request.clone()).unwrap();
+        let mut text = String::new();
+        while let Some(event) = events.next().await {
+            match event.unwrap() {
+                ChatEvent::Piece(piece) => text.push_str(&piece.text),
+                ChatEvent::Finished(finish) => println!("{finish:?}"),
+                ChatEvent::Queued { .. } => {}
+            }
+        }
+        texts.push(text);
+    }
+    println!("{}", texts[0]);
+    assert!(texts[0].len() > 20 && texts[0] == texts[1], "{texts:?}");
+    let pid = session.pid().unwrap();
+    let killed = Instant::now();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    let mut events = session.chat(request).unwrap();
+    assert!(
+        events.next().await.unwrap().is_ok(),
+        "it is up again for the next request"
+    );
+    println!(
+        "up again and answering {:?} after kill -9",
+        killed.elapsed()
+    );
+}

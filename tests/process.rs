@@ -1,5 +1,9 @@
 //! Children of every bad kind, through the real shim and guard.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail loudly, and talk to the test that started them"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -46,7 +46,8 @@ pub(super) enum EnginesCommand {
         /// The program's name.
         program: String,
         /// The version.
-        version: String,
+        #[arg(value_name = "VERSION")]
+        label: String,
     },
     /// Go back to the version before.
     Rollback {
@@ -102,10 +103,10 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
             println!("{} {} is in use", source.program, source.version);
             Ok(())
         }
-        EnginesCommand::Remove { program, version } => {
+        EnginesCommand::Remove { program, label } => {
             known(&program)?;
-            Shelf::new(&engines, &program).remove(&version)?;
-            println!("{program} {version} is gone");
+            Shelf::new(&engines, &program).remove(&label)?;
+            println!("{program} {label} is gone");
             Ok(())
         }
         EnginesCommand::Rollback { program } => {

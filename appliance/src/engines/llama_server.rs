@@ -147,7 +147,7 @@ fn context(trained: u64) -> u64 {
 }
 
 /// The child for one model on one socket.
-fn command(program: &Path, model: &Path, context: u64, threads: usize, seat: &Seat) -> Spec {
+pub fn command(program: &Path, model: &Path, context: u64, threads: usize, seat: &Seat) -> Spec {
     let mut spec = Spec::new(program)
         .arg("--model")
         .arg(model)
