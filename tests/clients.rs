@@ -1,5 +1,6 @@
-//! The official OpenAI clients against the real appliance: they must list, chat, stream, stop and raise
-//! their own typed errors. `tests/run` installs them into the cache and names the programs.
+//! Other people's clients against the real appliance. The official OpenAI ones must list, chat, stream, stop
+//! and raise their own typed errors; a browser must show the page and hold a conversation. `tests/run` installs
+//! what they need and names the programs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,6 +20,25 @@ fn openai_for_python_works() {
 #[ignore = "needs the openai package; tests/run installs it"]
 fn openai_for_javascript_works() {
     run("node".into(), "tests/clients/openai_client.mjs");
+}
+
+#[test]
+#[ignore = "needs chromium and playwright-core; tests/run installs them"]
+fn the_page_works_in_a_browser() {
+    let app = App::with_model(&[]);
+    let output = Command::new("npm")
+        .arg("--prefix")
+        .arg(root().join("tests/e2e"))
+        .args(["run", "real"])
+        .env("ONEBIT_URL", format!("http://{}", app.address()))
+        .output()
+        .expect("npm runs");
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn program(variable: &str) -> PathBuf {
