@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Failed;
 use crate::config::{Config, program_folders};
 use crate::engines::build::{SOURCES, Step, build};
-use crate::engines::programs::{NAMES, Programs};
+use crate::engines::programs::{NAMES, Origin, Program, Programs};
 use crate::engines::versions::{Shelf, Verdict, Version, judge};
 use crate::engines::{Launcher, Spec};
 
@@ -137,6 +137,11 @@ async fn list(engines: &Path, json: bool) -> Result<(), Failed> {
         let shelf = Shelf::new(engines, name);
         let found = programs.get(name);
         let version = match found {
+            // What we shelved has the name we gave it; a build outside git calls itself 0.
+            Some(Program {
+                origin: Origin::Ours,
+                ..
+            }) => shelf.current().as_deref().and_then(Version::find),
             Some(program) => version_of(&launcher, &program.path).await,
             None => None,
         };

@@ -29,7 +29,11 @@ impl Version {
             .trim_start_matches(['v', 'b'])
             .split('.')
             .map(|n| n.parse().unwrap_or(0))
-            .collect();
+            .collect::<Vec<u64>>();
+        // Builds outside a repository say 0, which is no version at all.
+        if numbers.iter().all(|&n| n == 0) {
+            return None;
+        }
         Some(Self {
             text: word.to_owned(),
             numbers,
@@ -306,6 +310,7 @@ mod tests {
         assert!(version("v0.9.40") > version("0.9.39") && version("b9670") < version("b11434"));
         assert_eq!(version("1.0").cmp(&version("1.0.0")), Ordering::Equal);
         assert_eq!(Version::find("no numbers here"), None);
+        assert_eq!(Version::find("version: 0 (unknown)"), None);
     }
 
     #[test]

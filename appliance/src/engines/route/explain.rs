@@ -41,8 +41,9 @@ pub(super) fn reason(
     ];
     gains
         .iter()
+        .filter(|(gain, _)| *gain > 0.0)
         .max_by(|x, y| x.0.total_cmp(&y.0))
-        .map_or("only choice", |(_, word)| word)
+        .map_or("as good as the next", |(_, word)| word)
 }
 
 /// The value of `x-onebit-route`. ASCII, one line.
