@@ -159,7 +159,7 @@ async fn refusals_have_the_dialects_shape() {
         (
             "POST",
             chat_path,
-            with("tools", json!([{}])),
+            with("tools", json!([{"type": "web_search"}])),
             StatusCode::BAD_REQUEST,
             "unsupported_parameter",
         ),

@@ -4,14 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 
-use super::{App, AppError};
-use crate::domain::{ChatEvent, ChatRequest, Input, Model};
+use super::{App, AppError, Reader, new_id};
+use crate::domain::{ChatEvent, ChatRequest, Input, Model, Shape};
 use crate::engines::pool::Lease;
 use crate::engines::{EngineError, Events};
 
-/// Prompts above this are split into tokens on a blocking thread: 16 kB take about a millisecond.
+/// Prompts above this are split into tokens on a blocking thread: 16 kB take about a millisecond. So are
+/// shapes compiled, of which a large one takes tens of them.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
 /// The events of one answer; dropping it cancels the answer. It holds the model in memory.
@@ -37,17 +38,25 @@ impl App {
     /// The model is not known or cannot be loaded, the prompt cannot be made or is too long, the queue is full.
     pub async fn chat(&self, mut request: ChatRequest) -> Result<Answer, AppError> {
         let (model, lease) = self.load(&request.model).await?;
+        let mut reader = None;
         if let Input::Messages(messages) = &request.input
             && let Some(template) = &lease.facts().template
         {
-            let text = self.inner.templates.render(template, messages)?;
+            let key = new_id()?.to_string();
+            let prompt = self
+                .inner
+                .templates
+                .prompt(template, messages, &request, key)?;
             request.input = Input::Text {
-                text,
+                text: prompt.text,
                 parse_special: true,
             };
+            request.shape = prompt.shape.unwrap_or(request.shape);
+            reader = Some(prompt.reader);
         }
         let lease = Arc::new(lease);
-        let events = if input_bytes(&request.input) <= INLINE_BYTES_MAX {
+        let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;
+        let events = if quick {
             lease.chat(request)?
         } else {
             let lease = Arc::clone(&lease);
@@ -58,10 +67,25 @@ impl App {
         };
         Ok(Answer {
             model,
-            events,
+            events: match reader {
+                Some(reader) => read(events, reader),
+                None => events,
+            },
             _lease: lease,
         })
     }
+}
+
+/// The answer's events with thoughts and calls told apart from words.
+fn read(events: Events, mut reader: Reader) -> Events {
+    let read = move |event| {
+        let read: Vec<Result<ChatEvent, EngineError>> = match event {
+            Ok(event) => reader.read(event).into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(read)
+    };
+    events.flat_map(read).boxed()
 }
 
 fn input_bytes(input: &Input) -> usize {

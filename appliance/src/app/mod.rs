@@ -32,6 +32,7 @@ pub use chat::Answer;
 pub use error::AppError;
 pub use measure::Perplexity;
 pub use models::{ModelStatus, NewModel};
+use prompt::Reader;
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 
 // What `api` needs of the layers below, so that it depends on this one alone.

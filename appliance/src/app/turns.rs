@@ -237,11 +237,9 @@ impl App {
         // Refused before anything is written, so that a full queue leaves no half turn behind.
         let answer = self
             .chat(ChatRequest {
-                model: request.model,
-                input: Input::Messages(messages),
                 sampling: request.sampling,
                 limits: request.limits,
-                logprobs: None,
+                ..ChatRequest::new(request.model, Input::Messages(messages))
             })
             .await?;
         let (user, assistant) = self
@@ -472,6 +470,12 @@ impl Meter {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
                 self.tokens += piece.tokens;
+            }
+            ChatEvent::Reasoning(_)
+            | ChatEvent::CallBegins { .. }
+            | ChatEvent::CallArguments { .. } => {
+                self.last = Instant::now();
+                self.first.get_or_insert(self.last);
             }
             ChatEvent::Finished(_) => {}
         }

@@ -163,8 +163,6 @@ async fn here(
     show: bool,
 ) -> Result<Answered, Failed> {
     let request = ChatRequest {
-        model: model.to_owned(),
-        input: Input::Messages(messages.to_vec()),
         sampling: Sampling {
             temperature: args.temperature,
             seed: args.seed,
@@ -174,7 +172,7 @@ async fn here(
             tokens_max: args.max_tokens,
             ..Limits::default()
         },
-        logprobs: None,
+        ..ChatRequest::new(model, Input::Messages(messages.to_vec()))
     };
     let mut answer = app.chat(request).await?;
     let mut answered = Answered {
@@ -190,7 +188,10 @@ async fn here(
         match event {
             None => return Ok(answered),
             Some(event) => match event? {
-                ChatEvent::Queued { .. } => {}
+                ChatEvent::Queued { .. }
+                | ChatEvent::Reasoning(_)
+                | ChatEvent::CallBegins { .. }
+                | ChatEvent::CallArguments { .. } => {}
                 ChatEvent::Piece(piece) => {
                     show_piece(&piece.text, show)?;
                     answered.text.push_str(&piece.text);

@@ -45,8 +45,66 @@ pub struct Message {
     pub role: Role,
     /// What was said.
     pub content: String,
-    /// The participant's name, where a template shows one.
+    /// The participant's name, where a template shows one; for a tool's result, the tool's.
     pub name: Option<String>,
+    /// What the model thought before it spoke.
+    pub reasoning: Option<String>,
+    /// Tools that the model called in this message.
+    pub calls: Vec<ToolCall>,
+    /// The call that this message, a tool's result, answers.
+    pub answers: Option<String>,
+}
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name: letters, digits, `_`, `-` and `.`.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, as JSON text.
+    pub parameters: String,
+}
+
+/// Whether the model must call a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It must not: the tools are not shown to it.
+    None,
+    /// It must call one or more.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// A call that the model made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The name by which its result refers to it.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// JSON text of its arguments, as the model wrote it.
+    pub arguments: String,
+}
+
+/// The shape that an answer must have; the engine makes no token that would break it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Shape {
+    /// Any text.
+    #[default]
+    Free,
+    /// One JSON object.
+    Json,
+    /// JSON that this schema, JSON text itself, accepts.
+    Schema(String),
+    /// Text that this regular expression matches as a whole.
+    Regex(String),
+    /// Text of this grammar, in the Lark notation.
+    Grammar(String),
 }
 
 impl Message {
@@ -56,6 +114,9 @@ impl Message {
             role,
             content: content.into(),
             name: None,
+            reasoning: None,
+            calls: Vec::new(),
+            answers: None,
         }
     }
 }
@@ -123,6 +184,31 @@ pub struct ChatRequest {
     pub limits: Limits,
     /// `Some(n)` asks for each token's log probability and those of the `n` likeliest.
     pub logprobs: Option<usize>,
+    /// Tools that the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it must.
+    pub tool_choice: ToolChoice,
+    /// The shape of the answer.
+    pub shape: Shape,
+    /// Whether a model that can think before it speaks does; `None` leaves it to the model's template.
+    pub thinking: Option<bool>,
+}
+
+impl ChatRequest {
+    /// A request that leaves everything but the model and its input to the engine.
+    pub fn new(model: impl Into<String>, input: Input) -> ChatRequest {
+        ChatRequest {
+            model: model.into(),
+            input,
+            sampling: Sampling::default(),
+            limits: Limits::default(),
+            logprobs: None,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            shape: Shape::Free,
+            thinking: None,
+        }
+    }
 }
 
 /// A token and how likely it was.
@@ -154,6 +240,8 @@ pub struct Piece {
 pub enum FinishReason {
     /// The model said so, or a stop text came.
     Stop,
+    /// The model called tools and waits for their results.
+    ToolCalls,
     /// `tokens_max` or the context's end was reached.
     Length,
     /// The person stopped it.
@@ -167,6 +255,7 @@ impl FinishReason {
     pub fn as_str(self) -> &'static str {
         match self {
             FinishReason::Stop => "stop",
+            FinishReason::ToolCalls => "tool_calls",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
             FinishReason::Error => "error",
@@ -271,6 +360,24 @@ pub enum ChatEvent {
     },
     /// More text.
     Piece(Piece),
+    /// More of what the model thinks before it speaks.
+    Reasoning(String),
+    /// A call of a tool begins; `index` counts the calls of this answer from 0.
+    CallBegins {
+        /// Which call.
+        index: usize,
+        /// Its identifier, for the result to refer to.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// More of a call's arguments: the pieces of one call join to one JSON text.
+    CallArguments {
+        /// Which call.
+        index: usize,
+        /// The piece.
+        json: String,
+    },
     /// The end.
     Finished(Finish),
 }

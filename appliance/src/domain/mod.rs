@@ -9,7 +9,7 @@ pub mod peer;
 
 pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,
-    Stats, Timings, TokenLogprob, Usage,
+    Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
 };
 pub use id::Id;
 pub use machine::Machine;

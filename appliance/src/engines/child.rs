@@ -268,6 +268,7 @@ impl Session for ChildSession {
     }
 
     fn chat(&self, request: ChatRequest) -> Result<Events, EngineError> {
+        openai::check_shape(&request.shape)?;
         let ticket = self.shared.enter()?;
         let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
         let shared = self.shared.clone();

@@ -267,6 +267,12 @@ pub enum EngineError {
         "this model has no chat template; use /v1/completions, or import a model with a template"
     )]
     NoTemplate,
+    /// The shape that the answer must have cannot be enforced.
+    #[error("the answer cannot be held to this shape: {why}")]
+    BadShape {
+        /// The compiler's reason, naming the keyword.
+        why: String,
+    },
     /// The forward pass failed.
     #[error("the engine failed: {0}")]
     Failed(String),
@@ -288,6 +294,7 @@ impl Failing for EngineError {
             EngineError::QueueFull { .. } => Kind::Overloaded,
             EngineError::PromptTooLong { .. }
             | EngineError::EmptyPrompt
+            | EngineError::BadShape { .. }
             | EngineError::BadToken { .. } => Kind::BadRequest,
         }
     }
@@ -302,6 +309,7 @@ impl Failing for EngineError {
             EngineError::PromptTooLong { .. } => "context_length_exceeded",
             EngineError::EmptyPrompt => "empty_prompt",
             EngineError::BadToken { .. } => "bad_token",
+            EngineError::BadShape { .. } => "invalid_schema",
             EngineError::Failed(_) => "engine_failed",
             EngineError::Stopped => "model_unloaded",
         })
@@ -311,6 +319,7 @@ impl Failing for EngineError {
         match self {
             EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt => Some("messages"),
             EngineError::NoFit { .. } | EngineError::TooBig { .. } => Some("model"),
+            EngineError::BadShape { .. } => Some("response_format"),
             _ => None,
         }
     }

@@ -127,6 +127,7 @@ impl Session for RemoteSession {
     }
 
     fn chat(&self, request: ChatRequest) -> Result<Events, EngineError> {
+        openai::check_shape(&request.shape)?;
         let (events, receiver) = mpsc::channel(EVENTS_AHEAD);
         let (upstream, name, slots) =
             (self.upstream.clone(), self.name.clone(), self.slots.clone());
@@ -176,7 +177,7 @@ async fn answer(
             .push(&chunk, |data| found.push(translator.frame(data)))
             .map_err(|e| UpstreamError::Garbage { why: e.to_string() })?;
         for event in found {
-            if let Some(event) = event? {
+            for event in event? {
                 first.get_or_insert_with(Instant::now);
                 if events.send(Ok(event)).await.is_err() {
                     return Ok(());

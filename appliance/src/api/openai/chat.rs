@@ -14,13 +14,17 @@ use serde_json::{Value, json};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse};
+use super::messages::MessageBody;
 use super::options::{Options, StreamOptions};
+use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
 use super::{
     Events, OpenAi, UsageView, ask, created, done, error_frame, finish_reason, first_word, frame,
     timings, total,
 };
 use crate::app::{App, AppError, new_id};
-use crate::domain::{ChatEvent, ChatRequest, Finish, Input, Message, Piece, Role, TokenLogprob};
+use crate::domain::{
+    ChatEvent, ChatRequest, Finish, Input, Message, Piece, TokenLogprob, ToolCall,
+};
 
 /// OpenAI's own limit.
 const TOP_LOGPROBS_MAX: usize = 20;
@@ -39,81 +43,22 @@ pub(in super::super) struct ChatBody {
     #[serde(default)]
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
-    tools: Option<Vec<Value>>,
-    functions: Option<Vec<Value>>,
-    response_format: Option<Value>,
+    tools: Option<Vec<ToolBody>>,
+    tool_choice: Option<ToolChoiceBody>,
+    /// The older form of `tools`.
+    functions: Option<Vec<FunctionBody>>,
+    /// The older form of `tool_choice`.
+    function_call: Option<ToolChoiceBody>,
+    response_format: Option<FormatBody>,
+    /// What Qwen's clients send to turn thinking off and on.
+    enable_thinking: Option<bool>,
     modalities: Option<Vec<String>>,
     #[serde(flatten)]
     options: Options,
 }
 
-#[derive(Deserialize)]
-struct MessageBody {
-    role: String,
-    content: Option<Content>,
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    r#type: String,
-    text: Option<String>,
-}
-
 impl Wire for ChatBody {
     type Dialect = OpenAi;
-}
-
-impl TryFrom<MessageBody> for Message {
-    type Error = RequestError;
-
-    fn try_from(body: MessageBody) -> Result<Message, RequestError> {
-        let role = Role::parse(&body.role).ok_or_else(|| {
-            RequestError::field(
-                "messages",
-                format!("has a role `{}` that does not exist", body.role),
-            )
-        })?;
-        let content = match body.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text,
-            Some(Content::Parts(parts)) => join(parts)?,
-        };
-        Ok(Message {
-            role,
-            content,
-            name: body.name,
-        })
-    }
-}
-
-fn join(parts: Vec<Part>) -> Result<String, RequestError> {
-    let mut texts = Vec::with_capacity(parts.len());
-    for part in parts {
-        match (part.r#type.as_str(), part.text) {
-            ("text" | "input_text", Some(text)) => texts.push(text),
-            ("text" | "input_text", None) => {
-                return Err(RequestError::field(
-                    "messages",
-                    "has a text part without `text`",
-                ));
-            }
-            _ => {
-                return Err(RequestError::Unsupported {
-                    param: "messages",
-                    why: "this model reads text parts only",
-                });
-            }
-        }
-    }
-    Ok(texts.join("\n"))
 }
 
 /// A checked request and how to answer it.
@@ -127,28 +72,6 @@ impl TryFrom<ChatBody> for Asked {
     type Error = RequestError;
 
     fn try_from(body: ChatBody) -> Result<Asked, RequestError> {
-        let tools = body
-            .tools
-            .iter()
-            .chain(&body.functions)
-            .any(|list| !list.is_empty());
-        if tools {
-            return Err(RequestError::Unsupported {
-                param: "tools",
-                why: "tool calls are not built yet",
-            });
-        }
-        if body
-            .response_format
-            .as_ref()
-            .is_some_and(|format| format["type"] != "text")
-        {
-            let why = "answers in JSON by schema are not built yet";
-            return Err(RequestError::Unsupported {
-                param: "response_format",
-                why,
-            });
-        }
         if body
             .modalities
             .iter()
@@ -184,12 +107,20 @@ impl TryFrom<ChatBody> for Asked {
             .into_iter()
             .map(Message::try_from)
             .collect::<Result<_, _>>()?;
+        let mut tools = tools::tools(body.tools.unwrap_or_default())?;
+        for function in body.functions.unwrap_or_default() {
+            tools.push(tools::tool(function)?);
+        }
+        let tool_choice = tools::choice(body.tool_choice.or(body.function_call), &tools)?;
         let request = ChatRequest {
-            model: body.model,
-            input: Input::Messages(messages),
             sampling: body.options.sampling()?,
             limits: body.options.limits(body.max_tokens, "max_tokens")?,
             logprobs,
+            tools,
+            tool_choice,
+            shape: tools::shape(body.response_format)?,
+            thinking: body.enable_thinking,
+            ..ChatRequest::new(body.model, Input::Messages(messages))
         };
         let several = |index: usize| {
             let mut request = request.clone();
@@ -245,6 +176,8 @@ struct Head {
 #[derive(Default)]
 struct Choice {
     content: String,
+    reasoning: String,
+    calls: Vec<ToolCall>,
     logprobs: Option<Vec<TokenLogprob>>,
     finish: Option<Finish>,
 }
@@ -259,9 +192,39 @@ impl Choice {
                     self.logprobs.get_or_insert_default().extend(logprobs);
                 }
             }
+            ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
+            ChatEvent::CallBegins { id, name, .. } => self.calls.push(ToolCall {
+                id,
+                name,
+                arguments: String::new(),
+            }),
+            ChatEvent::CallArguments { index, json } => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.arguments.push_str(&json);
+                }
+            }
             ChatEvent::Finished(finish) => self.finish = Some(finish),
         }
     }
+
+    /// The message as OpenAI writes it; fields that say nothing are left out.
+    fn message(&self) -> Value {
+        let silent = self.content.is_empty() && !self.calls.is_empty();
+        let content = (!silent).then_some(self.content.as_str());
+        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !self.reasoning.is_empty() {
+            message["reasoning_content"] = self.reasoning.as_str().into();
+        }
+        if !self.calls.is_empty() {
+            message["tool_calls"] = self.calls.iter().map(call_view).collect();
+        }
+        message
+    }
+}
+
+fn call_view(call: &ToolCall) -> Value {
+    let function = json!({ "name": call.name, "arguments": call.arguments });
+    json!({ "id": call.id, "type": "function", "function": function })
 }
 
 async fn whole(
@@ -281,7 +244,7 @@ async fn whole(
         .map(|(index, answer)| {
             json!({
                 "index": index,
-                "message": { "role": "assistant", "content": answer.content, "refusal": null },
+                "message": answer.message(),
                 "logprobs": answer.logprobs.as_deref().map(logprobs_view),
                 "finish_reason": answer.finish.map(|finish| finish_reason(finish.reason)),
             })
@@ -331,6 +294,19 @@ struct Delta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[Value; 1]>,
+}
+
+impl Delta<'_> {
+    fn call(call: Value) -> Self {
+        Delta {
+            tool_calls: Some([call]),
+            ..Delta::default()
+        }
+    }
 }
 
 /// Makes chunks; shared with the page's turns, which stream the same objects.
@@ -357,6 +333,7 @@ impl Chunks {
                 Delta {
                     role: Some("assistant"),
                     content: Some(""),
+                    ..Delta::default()
                 },
                 None,
                 None,
@@ -366,12 +343,33 @@ impl Chunks {
                 self.write(
                     index,
                     Delta {
-                        role: None,
                         content: Some(&piece.text),
+                        ..Delta::default()
                     },
                     logprobs,
                     None,
                 )
+            }
+            ChatEvent::Reasoning(text) => {
+                let delta = Delta {
+                    reasoning_content: Some(text),
+                    ..Delta::default()
+                };
+                self.write(index, delta, None, None)
+            }
+            ChatEvent::CallBegins {
+                index: call,
+                id,
+                name,
+            } => {
+                let function = json!({ "name": name, "arguments": "" });
+                let begun =
+                    json!({ "index": call, "id": id, "type": "function", "function": function });
+                self.write(index, Delta::call(begun), None, None)
+            }
+            ChatEvent::CallArguments { index: call, json } => {
+                let more = json!({ "index": call, "function": { "arguments": json } });
+                self.write(index, Delta::call(more), None, None)
             }
             ChatEvent::Finished(finish) => self.write(index, Delta::default(), None, Some(finish)),
         })
@@ -487,6 +485,7 @@ pub(super) fn finite(logprob: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Role;
 
     fn parse(json: Value) -> Result<Asked, String> {
         let body: ChatBody = serde_json::from_value(json).map_err(|error| error.to_string())?;
@@ -537,7 +536,8 @@ mod tests {
         let messages = json!([{"role": "user", "content": "x"}]);
         for (field, value) in [
             ("tools", json!([{"type": "function"}])),
-            ("response_format", json!({"type": "json_object"})),
+            ("tool_choice", json!("required")),
+            ("response_format", json!({"type": "json_schema"})),
             ("modalities", json!(["audio"])),
             ("top_logprobs", json!(2)),
             ("n", json!(0)),

@@ -132,11 +132,10 @@ impl TryFrom<CompletionBody> for Asked {
                 let mut sampling = sampling.clone();
                 sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(choice as u64));
                 requests.push(ChatRequest {
-                    model: body.model.clone(),
-                    input: input.clone(),
                     sampling,
                     limits: limits.clone(),
                     logprobs: body.logprobs,
+                    ..ChatRequest::new(body.model.as_str(), input.clone())
                 });
             }
         }
@@ -231,7 +230,14 @@ impl Writer {
         let mut finishes = Vec::new();
         while let Some(event) = events.next().await {
             match event? {
-                (_, ChatEvent::Queued { .. }) => {}
+                // Only conversations have thoughts and calls.
+                (
+                    _,
+                    ChatEvent::Queued { .. }
+                    | ChatEvent::Reasoning(_)
+                    | ChatEvent::CallBegins { .. }
+                    | ChatEvent::CallArguments { .. },
+                ) => {}
                 (index, ChatEvent::Piece(piece)) => {
                     texts[index].push_str(&piece.text);
                     logprobs[index].extend(piece.logprobs);
@@ -304,6 +310,9 @@ impl Writer {
 
     fn chunk(&self, index: usize, event: &ChatEvent, echo: String) -> Option<Frame> {
         let (text, logprobs, finish) = match event {
+            ChatEvent::Reasoning(_)
+            | ChatEvent::CallBegins { .. }
+            | ChatEvent::CallArguments { .. } => return None,
             ChatEvent::Queued { .. } if echo.is_empty() => return None,
             ChatEvent::Queued { .. } => (echo, Value::Null, None),
             ChatEvent::Piece(piece) => (piece.text.clone(), logprobs_view(&piece.logprobs), None),

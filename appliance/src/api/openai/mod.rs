@@ -2,8 +2,10 @@
 
 pub(super) mod chat;
 pub(super) mod completions;
+mod messages;
 pub(super) mod models;
 mod options;
+mod tools;
 
 use std::time::Duration;
 
@@ -128,6 +130,7 @@ fn timings(timings: &Timings, usage: &Usage) -> Value {
 fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
         FinishReason::Stop | FinishReason::Cancelled | FinishReason::Error => "stop",
     }
 }

@@ -8,6 +8,7 @@ use onebit_kernels::tokenizer::{Hold, StreamDecoder, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::admission::Permit;
+use super::grammar::Guide;
 use crate::domain::{ChatEvent, Finish, FinishReason, Piece, Timings, TokenLogprob, Usage};
 use crate::engines::EngineError;
 
@@ -34,6 +35,8 @@ pub(super) struct Answer {
     /// Whether the client wants log probabilities.
     pub(super) logprobs: bool,
     pub(super) sampler: Sampler,
+    /// Keeps the answer in the shape that was asked for.
+    pub(super) guide: Option<Guide>,
     pub(super) decoder: StreamDecoder,
     /// Holds back what may be the start of a stop text.
     pub(super) hold: Hold,
@@ -65,6 +68,22 @@ impl Answer {
     /// Whether it makes a token in every pass, having read its prompt.
     pub(super) fn decoding(&self) -> bool {
         self.tokens.len() > self.prompt_len && self.unread() == 1
+    }
+
+    /// Chooses the next token by its logits, within the answer's shape.
+    ///
+    /// # Errors
+    /// The shape allows no token.
+    pub(super) fn choose(&mut self, logits: &[f32]) -> Result<Sampled, EngineError> {
+        let Some(guide) = &mut self.guide else {
+            let sampled = self.sampler.sample(logits, None);
+            self.sampler.observe(&[sampled.token]);
+            return Ok(sampled);
+        };
+        let sampled = self.sampler.sample(logits, Some(&guide.mask()?));
+        self.sampler.observe(&[sampled.token]);
+        guide.take(sampled.token)?;
+        Ok(sampled)
     }
 
     /// Takes the token that was sampled; returns why the answer ends, if it does.

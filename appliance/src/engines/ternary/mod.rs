@@ -5,6 +5,7 @@
 
 mod admission;
 mod answer;
+mod grammar;
 mod prefix;
 mod scheduler;
 mod session;

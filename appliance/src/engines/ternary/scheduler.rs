@@ -218,16 +218,16 @@ impl Scheduler {
                 continue;
             }
             let Some(row) = rows.next() else { break };
-            let sampled = answer.sampler.sample(row, None);
-            answer.sampler.observe(&[sampled.token]);
-            if let Some(reason) = answer.take(sampled, &self.tokenizer) {
-                ended.push((share.index, reason));
-            }
+            let end = match answer.choose(row) {
+                Ok(sampled) => answer.take(sampled, &self.tokenizer).map(Ok),
+                Err(error) => Some(Err(error)),
+            };
+            ended.extend(end.map(|end| (share.index, end)));
         }
         drop(rows);
         ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
-        for (index, reason) in ended {
-            self.end(index, reason);
+        for (index, end) in ended {
+            self.end(index, end);
         }
     }
 
@@ -302,10 +302,13 @@ impl Scheduler {
         answer
     }
 
-    fn end(&mut self, index: usize, reason: FinishReason) {
+    fn end(&mut self, index: usize, end: Result<FinishReason, EngineError>) {
         let answer = self.retire(index);
         self.admission.set_active(self.active.len());
-        answer.finish(reason);
+        match end {
+            Ok(reason) => answer.finish(reason),
+            Err(error) => answer.fail(error),
+        }
     }
 
     fn fail_all(&mut self, error: &EngineError) {

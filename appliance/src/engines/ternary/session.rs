@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
 use super::answer::Answer;
+use super::grammar::Grammars;
 use super::scheduler::Job;
 use crate::domain::{ChatEvent, ChatRequest, Input, Sampling};
 use crate::engines::{EngineError, Events, Facts, Load, Session};
@@ -36,6 +37,7 @@ pub(super) struct TernarySession {
     facts: Facts,
     tokenizer: Arc<Tokenizer>,
     vocabulary: usize,
+    grammars: Grammars,
     admission: Arc<Admission>,
     /// `None` only while dropping.
     jobs: Option<Sender<Job>>,
@@ -53,6 +55,7 @@ impl TernarySession {
     ) -> TernarySession {
         TernarySession {
             facts,
+            grammars: Grammars::new(Arc::clone(&tokenizer), vocabulary),
             tokenizer,
             vocabulary,
             admission,
@@ -151,6 +154,7 @@ impl Session for TernarySession {
         }
         let mut sampler = Sampler::new(sampler_config(&request.sampling, request.logprobs)?);
         sampler.observe(&tokens);
+        let guide = self.grammars.guide(&request.shape)?;
         let (events, receiver) = mpsc::unbounded_channel();
         let answer = Answer {
             prompt_len,
@@ -162,6 +166,7 @@ impl Session for TernarySession {
             ignore_end: request.limits.ignore_end,
             logprobs: request.logprobs.is_some(),
             sampler,
+            guide,
             decoder: StreamDecoder::new(),
             hold: Hold::new(request.limits.stop),
             stopped: false,

@@ -12,6 +12,7 @@ use super::Ternary;
 use crate::config::TernaryConfig;
 use crate::domain::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Model, ModelFormat, Sampling,
+    Shape,
 };
 use crate::engines::{Engine, EngineError, Events, Means, Session, Slot};
 
@@ -132,11 +133,6 @@ async fn session(settings: TernaryConfig) -> Arc<dyn Session> {
 
 fn request(text: &str, tokens_max: usize) -> ChatRequest {
     ChatRequest {
-        model: String::new(),
-        input: Input::Text {
-            text: text.into(),
-            parse_special: false,
-        },
         sampling: Sampling {
             temperature: Some(0.0),
             ..Sampling::default()
@@ -147,6 +143,13 @@ fn request(text: &str, tokens_max: usize) -> ChatRequest {
             ..Limits::default()
         },
         logprobs: Some(0),
+        ..ChatRequest::new(
+            "",
+            Input::Text {
+                text: text.into(),
+                parse_special: false,
+            },
+        )
     }
 }
 
@@ -156,6 +159,9 @@ async fn finish(mut events: Events) -> (Vec<u32>, String, Finish) {
     while let Some(event) = events.next().await {
         match event.unwrap() {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::Reasoning(_)
+            | ChatEvent::CallBegins { .. }
+            | ChatEvent::CallArguments { .. } => panic!("engines send text only"),
             ChatEvent::Piece(piece) => {
                 ids.extend(piece.logprobs.iter().map(|token| token.id));
                 text.push_str(&piece.text);
@@ -334,5 +340,68 @@ async fn scores_are_those_of_the_sampler() {
     let scores = session.score(tokens).await.unwrap();
     for ((_, logprob), score) in sampled.iter().zip(&scores[prompt_len - 1..]) {
         assert!((logprob - score).abs() < 1e-4, "{logprob} {score}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_shape_and_ends_when_it_is_complete() {
+    let session = session(TernaryConfig::default()).await;
+    let shaped = |shape: Shape| ChatRequest {
+        shape,
+        sampling: Sampling::default(),
+        limits: Limits {
+            tokens_max: Some(150),
+            ..Limits::default()
+        },
+        ..request("x", 1)
+    };
+    for seed in 0..20 {
+        let mut request = shaped(Shape::Regex("[a-c]{3}-(yes|no)".to_owned()));
+        request.sampling.seed = Some(seed);
+        let (_, text, end) = finish(session.chat(request).unwrap()).await;
+        let (letters, word) = text.split_once('-').unwrap();
+        assert!(
+            letters.len() == 3 && letters.chars().all(|c| matches!(c, 'a'..='c')),
+            "{text}"
+        );
+        assert!(word == "yes" || word == "no", "{text}");
+        assert_eq!(end.reason, FinishReason::Stop, "{text}");
+    }
+    let schema = r#"{"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": false}"#;
+    let (_, text, _) = finish(
+        session
+            .chat(shaped(Shape::Schema(schema.to_owned())))
+            .unwrap(),
+    )
+    .await;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        value == serde_json::json!({"n": 1}) || value == serde_json::json!({"n": 2}),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_shape_that_cannot_be_kept_is_refused_with_its_reason() {
+    let session = session(TernaryConfig::default()).await;
+    for (shape, word) in [
+        (Shape::Regex("[".to_owned()), "regex"),
+        (Shape::Schema("{".to_owned()), "EOF"),
+        (
+            Shape::Schema(r#"{"type": "array", "uniqueItems": true}"#.to_owned()),
+            "uniqueItems",
+        ),
+        (Shape::Grammar("start: missing".to_owned()), "missing"),
+    ] {
+        let request = ChatRequest {
+            shape: shape.clone(),
+            ..request("x", 1)
+        };
+        let error = session.chat(request).err().unwrap();
+        assert!(
+            matches!(error, EngineError::BadShape { .. }),
+            "{shape:?}: {error}"
+        );
+        assert!(error.to_string().contains(word), "{shape:?}: {error}");
     }
 }

@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::UpstreamError;
 use crate::domain::{
-    ChatEvent, ChatRequest, Finish, FinishReason, Input, Piece, TokenLogprob, Usage,
+    ChatEvent, ChatRequest, Finish, FinishReason, Input, Message, Piece, Shape, TokenLogprob, Tool,
+    ToolCall, ToolChoice, Usage,
 };
+use crate::engines::EngineError;
 
 /// The route and body for a request. `tokens_min` is the shortest answer the engine survives.
 pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'static str, Value) {
@@ -17,17 +19,8 @@ pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'stat
     body.insert("model".into(), model.into());
     let route = match &request.input {
         Input::Messages(messages) => {
-            let messages: Vec<Value> = messages
-                .iter()
-                .map(|m| {
-                    let mut message = json!({"role": m.role.as_str(), "content": m.content});
-                    if let Some(name) = &m.name {
-                        message["name"] = name.as_str().into();
-                    }
-                    message
-                })
-                .collect();
-            body.insert("messages".into(), messages.into());
+            body.insert("messages".into(), messages.iter().map(message).collect());
+            offer(request, &mut body);
             "/v1/chat/completions"
         }
         Input::Text { text, .. } => {
@@ -78,6 +71,76 @@ pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'stat
     (route, Value::Object(body))
 }
 
+fn message(message: &Message) -> Value {
+    let mut view = json!({"role": message.role.as_str(), "content": message.content});
+    if let Some(name) = &message.name {
+        view["name"] = name.as_str().into();
+    }
+    if let Some(reasoning) = &message.reasoning {
+        view["reasoning_content"] = reasoning.as_str().into();
+    }
+    if !message.calls.is_empty() {
+        let call = |call: &ToolCall| {
+            let function = json!({"name": call.name, "arguments": call.arguments});
+            json!({"id": call.id, "type": "function", "function": function})
+        };
+        view["tool_calls"] = message.calls.iter().map(call).collect();
+    }
+    if let Some(call) = &message.answers {
+        view["tool_call_id"] = call.as_str().into();
+    }
+    view
+}
+
+/// Tools, thinking and the answer's shape. Text that is no JSON was refused where requests enter.
+fn offer(request: &ChatRequest, body: &mut Map<String, Value>) {
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    if !request.tools.is_empty() {
+        let tool = |tool: &Tool| {
+            let function = json!({"name": tool.name, "description": tool.description, "parameters": json(&tool.parameters)});
+            json!({"type": "function", "function": function})
+        };
+        body.insert("tools".into(), request.tools.iter().map(tool).collect());
+        let choice = match &request.tool_choice {
+            ToolChoice::Auto => "auto".into(),
+            ToolChoice::None => "none".into(),
+            ToolChoice::Required => "required".into(),
+            ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
+        };
+        body.insert("tool_choice".into(), choice);
+    }
+    let format = match &request.shape {
+        Shape::Json => Some(json!({"type": "json_object"})),
+        Shape::Schema(schema) => Some(json!({
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": true, "schema": json(schema)},
+        })),
+        Shape::Free | Shape::Regex(_) | Shape::Grammar(_) => None,
+    };
+    if let Some(format) = format {
+        body.insert("response_format".into(), format);
+    }
+    if let Some(thinking) = request.thinking {
+        body.insert(
+            "chat_template_kwargs".into(),
+            json!({"enable_thinking": thinking}),
+        );
+    }
+}
+
+/// Refuses a shape that OpenAI's wire has no word for.
+///
+/// # Errors
+/// [`EngineError::BadShape`] for regular expressions and grammars.
+pub fn check_shape(shape: &Shape) -> Result<(), EngineError> {
+    match shape {
+        Shape::Free | Shape::Json | Shape::Schema(_) => Ok(()),
+        Shape::Regex(_) | Shape::Grammar(_) => Err(EngineError::BadShape {
+            why: "this model's engine keeps to JSON schemas alone".to_owned(),
+        }),
+    }
+}
+
 /// What an engine measured of one answer, where it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Told {
@@ -106,11 +169,11 @@ impl Translator {
         }
     }
 
-    /// Takes one event's data. `None` when it carries no text.
-    pub fn frame(&mut self, data: &str) -> Result<Option<ChatEvent>, UpstreamError> {
+    /// Takes one event's data; gives nothing when it carries neither text nor calls.
+    pub fn frame(&mut self, data: &str) -> Result<Vec<ChatEvent>, UpstreamError> {
         if data == "[DONE]" {
             self.done = true;
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let frame: Value = serde_json::from_str(data)
             .map_err(|e| UpstreamError::Garbage { why: e.to_string() })?;
@@ -119,22 +182,30 @@ impl Translator {
         }
         self.count(&frame);
         let Some(choice) = frame["choices"].get(0) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         if let Some(reason) = choice["finish_reason"].as_str() {
-            self.reason = Some(if reason == "length" {
-                FinishReason::Length
-            } else {
-                FinishReason::Stop
+            self.reason = Some(match reason {
+                "length" => FinishReason::Length,
+                "tool_calls" | "function_call" => FinishReason::ToolCalls,
+                _ => FinishReason::Stop,
             });
         }
         let text = choice["delta"]["content"]
             .as_str()
             .or(choice["text"].as_str())
             .unwrap_or_default();
+        let mut events = Vec::new();
+        if let Some(thought) = choice["delta"]["reasoning_content"]
+            .as_str()
+            .filter(|text| !text.is_empty())
+        {
+            events.push(ChatEvent::Reasoning(thought.to_owned()));
+        }
+        calls(&choice["delta"]["tool_calls"], &mut events);
         let logprobs = logprobs(&choice["logprobs"]["content"]);
         if text.is_empty() && logprobs.is_empty() {
-            return Ok(None);
+            return Ok(events);
         }
         self.pieces += 1;
         if self.pieces_max.is_some_and(|max| self.pieces >= max) {
@@ -142,11 +213,12 @@ impl Translator {
             self.done = true;
             self.usage.completion_tokens = self.pieces;
         }
-        Ok(Some(ChatEvent::Piece(Piece {
+        events.push(ChatEvent::Piece(Piece {
             tokens: 1,
             text: text.to_owned(),
             logprobs,
-        })))
+        }));
+        Ok(events)
     }
 
     /// Whether nothing more will come.
@@ -228,6 +300,28 @@ impl Translator {
     }
 }
 
+/// Pieces of calls: the first of a call names it, all may carry arguments.
+fn calls(deltas: &Value, events: &mut Vec<ChatEvent>) {
+    for delta in deltas.as_array().into_iter().flatten() {
+        let index = delta["index"]
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or_default();
+        let function = &delta["function"];
+        if let (Some(id), Some(name)) = (delta["id"].as_str(), function["name"].as_str()) {
+            let (id, name) = (id.to_owned(), name.to_owned());
+            events.push(ChatEvent::CallBegins { index, id, name });
+        }
+        if let Some(json) = function["arguments"]
+            .as_str()
+            .filter(|json| !json.is_empty())
+        {
+            let json = json.to_owned();
+            events.push(ChatEvent::CallArguments { index, json });
+        }
+    }
+}
+
 /// The error inside a body, whatever its status was: FLM answers 200 with one.
 pub fn error_of(body: &Value) -> Option<UpstreamError> {
     let error = body.get("error").filter(|e| !e.is_null())?;
@@ -281,11 +375,6 @@ mod tests {
 
     fn chat() -> ChatRequest {
         ChatRequest {
-            model: "m".into(),
-            input: Input::Messages(vec![
-                Message::new(Role::System, "be brief"),
-                Message::new(Role::User, "hi"),
-            ]),
             sampling: Sampling {
                 temperature: Some(0.5),
                 top_k: Some(3),
@@ -299,7 +388,62 @@ mod tests {
                 ignore_end: true,
             },
             logprobs: Some(2),
+            ..ChatRequest::new(
+                "m",
+                Input::Messages(vec![
+                    Message::new(Role::System, "be brief"),
+                    Message::new(Role::User, "hi"),
+                ]),
+            )
         }
+    }
+
+    #[test]
+    fn tools_and_shapes_go_in_and_calls_come_out() {
+        let mut asked = chat();
+        asked.tools.push(Tool {
+            name: "f".into(),
+            description: None,
+            parameters: r#"{"type":"object"}"#.into(),
+        });
+        asked.tool_choice = ToolChoice::Named("f".into());
+        asked.shape = Shape::Schema(r#"{"type":"array"}"#.into());
+        let (_, body) = request(&asked, "x", 0);
+        assert_eq!(
+            body["tools"][0]["function"]["parameters"],
+            json!({"type": "object"})
+        );
+        assert_eq!(body["tool_choice"]["function"]["name"], "f");
+        assert_eq!(
+            body["response_format"]["json_schema"]["schema"],
+            json!({"type": "array"})
+        );
+        assert!(
+            check_shape(&asked.shape).is_ok() && check_shape(&Shape::Regex("a".into())).is_err()
+        );
+
+        let mut t = Translator::default();
+        let begun = t
+            .frame(r#"{"choices":[{"delta":{"reasoning_content":"hm","tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{"}}]}}]}"#)
+            .unwrap();
+        assert_eq!(
+            begun,
+            [
+                ChatEvent::Reasoning("hm".into()),
+                ChatEvent::CallBegins {
+                    index: 0,
+                    id: "c".into(),
+                    name: "f".into()
+                },
+                ChatEvent::CallArguments {
+                    index: 0,
+                    json: "{".into()
+                },
+            ]
+        );
+        t.frame(r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#)
+            .unwrap();
+        assert_eq!(t.reason, Some(FinishReason::ToolCalls));
     }
 
     #[test]
@@ -330,14 +474,14 @@ mod tests {
     #[test]
     fn an_answer_is_read() {
         let mut t = Translator::default();
-        let piece = |e: Option<ChatEvent>| match e {
-            Some(ChatEvent::Piece(p)) => p.text,
+        let piece = |events: Vec<ChatEvent>| match events.as_slice() {
+            [ChatEvent::Piece(piece)] => piece.text.clone(),
             other => panic!("{other:?}"),
         };
         assert_eq!(
             t.frame(r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#)
                 .unwrap(),
-            None
+            []
         );
         assert_eq!(
             piece(

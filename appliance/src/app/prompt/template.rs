@@ -11,8 +11,8 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde::Serialize;
 
-use super::AppError;
-use crate::domain::{Message, Role};
+use super::super::AppError;
+use crate::domain::{Message, Role, ToolCall};
 use crate::engines::Template;
 
 /// Instructions that one rendering may take: a thousand messages need about 200,000.
@@ -26,17 +26,35 @@ const NAME: &str = "chat";
 
 /// Compiled templates by their source.
 #[derive(Default)]
-pub(super) struct Templates {
+pub(in crate::app) struct Templates {
     /// A std mutex: held for a look-up, never across an await.
     compiled: Mutex<HashMap<String, Arc<Environment<'static>>>>,
 }
 
+/// A message as Hugging Face's templates expect it.
 #[derive(Serialize)]
 struct MessageView<'a> {
     role: &'static str,
     content: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+}
+
+/// A call as templates expect it: arguments that are JSON become an object that a template can walk through.
+fn call_view(call: &ToolCall) -> serde_json::Value {
+    let arguments = serde_json::from_str(&call.arguments)
+        .unwrap_or_else(|_| serde_json::Value::from(call.arguments.as_str()));
+    serde_json::json!({
+        "id": call.id,
+        "type": "function",
+        "function": { "name": call.name, "arguments": arguments },
+    })
 }
 
 impl Templates {
@@ -48,6 +66,8 @@ impl Templates {
         &self,
         template: &Template,
         messages: &[Message],
+        tools: &[serde_json::Value],
+        thinking: Option<bool>,
     ) -> Result<String, AppError> {
         let environment = self.environment(template)?;
         let views: Vec<MessageView<'_>> = messages
@@ -56,6 +76,9 @@ impl Templates {
                 role: m.role.as_str(),
                 content: &m.content,
                 name: m.name.as_deref(),
+                reasoning_content: m.reasoning.as_deref(),
+                tool_calls: m.calls.iter().map(call_view).collect(),
+                tool_call_id: m.answers.as_deref(),
             })
             .collect();
         // A last message of the assistant is a beginning that the model is to go on with.
@@ -68,6 +91,9 @@ impl Templates {
                 bos_token => template.bos,
                 eos_token => template.eos,
                 add_generation_prompt => answer_begins,
+                // Undefined rather than empty: templates ask whether they are there.
+                tools => defined((!tools.is_empty()).then_some(tools)),
+                enable_thinking => defined(thinking),
             })
         });
         rendered.map_err(refused)
@@ -91,6 +117,10 @@ impl Templates {
         }
         Ok(environment)
     }
+}
+
+fn defined<T: Serialize>(value: Option<T>) -> Value {
+    value.map_or(Value::UNDEFINED, |value| Value::from_serialize(&value))
 }
 
 fn refused(error: Error) -> AppError {
@@ -314,7 +344,7 @@ mod tests {
             bos: "<s>".into(),
             eos: "</s>".into(),
         };
-        Templates::default().render(&template, messages)
+        Templates::default().render(&template, messages, &[], None)
     }
 
     fn user(text: &str) -> Message {
