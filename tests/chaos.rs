@@ -74,14 +74,14 @@ fn recipe(
 
 fn ask(content: String, tokens: usize) -> ChatRequest {
     ChatRequest {
-        model: "fake".into(),
-        input: Input::Messages(vec![Message::new(Role::User, content)]),
-        sampling: Sampling::default(),
         limits: Limits {
             tokens_max: Some(tokens),
             ..Limits::default()
         },
-        logprobs: None,
+        ..ChatRequest::new(
+            "fake",
+            Input::Messages(vec![Message::new(Role::User, content)]),
+        )
     }
 }
 
@@ -107,7 +107,7 @@ async fn whole(
                 );
                 return Ok(text);
             }
-            Ok(ChatEvent::Queued { .. }) => {}
+            Ok(_) => {}
             Err(error) => return Err((text, error)),
         }
     }
@@ -445,7 +445,7 @@ async fn the_real_llama_server_answers() {
             match event.unwrap() {
                 ChatEvent::Piece(piece) => text.push_str(&piece.text),
                 ChatEvent::Finished(finish) => println!("{finish:?}"),
-                ChatEvent::Queued { .. } => {}
+                _ => {}
             }
         }
         texts.push(text);
