@@ -44,7 +44,7 @@ mod tests {
                 // H[i][j] is 1/√128, negative where i and j share an odd number of bits.
                 let row = (0..128).map(|j| {
                     x[i / 128 * 128 + j]
-                        * if (i % 128 & j).count_ones() % 2 == 1 {
+                        * if ((i % 128) & j).count_ones() % 2 == 1 {
                             -1.0
                         } else {
                             1.0
