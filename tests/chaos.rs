@@ -6,9 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use onebit::domain::{
-    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, Role, Sampling,
-};
+use onebit::domain::{ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, Role};
 use onebit::engines::child::{ChildSession, Children, Door, Patience, Recipe, Seat};
 use onebit::engines::upstream::Endpoint;
 use onebit::engines::{EngineError, Facts, Session};

@@ -1,5 +1,5 @@
-//! Other people's clients against the real appliance. The official OpenAI ones must list, chat, stream, stop
-//! and raise their own typed errors; a browser must show the page and hold a conversation. `tests/run` installs
+//! Other people's clients against the real appliance. The official OpenAI and Anthropic ones must list,
+//! chat, stream, stop and raise their own typed errors; a browser must show the page and hold a conversation. `tests/run` installs
 //! what they need and names the programs.
 
 use std::path::PathBuf;
@@ -20,6 +20,21 @@ fn openai_for_python_works() {
 #[ignore = "needs the openai package; tests/run installs it"]
 fn openai_for_javascript_works() {
     run("node".into(), "tests/clients/openai_client.mjs");
+}
+
+#[test]
+#[ignore = "needs the anthropic package; tests/run installs it"]
+fn anthropic_for_python_works() {
+    run(
+        program("ONEBIT_TEST_PYTHON"),
+        "tests/clients/anthropic_client.py",
+    );
+}
+
+#[test]
+#[ignore = "needs the anthropic package; tests/run installs it"]
+fn anthropic_for_javascript_works() {
+    run("node".into(), "tests/clients/anthropic_client.mjs");
 }
 
 #[test]

@@ -21,11 +21,12 @@ mod process; // children of every bad kind; nothing outlives the appliance
 mod pull; // models from a mirror that cuts, lies and dies
 
 // The program as a server.
+mod anthropic; // messages, their events and their token count
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod health; // the first answer, and who may ask
 mod openai; // models, chat, completions, streams
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
-mod clients; // the official OpenAI clients for Python and JavaScript
+mod clients; // the official OpenAI and Anthropic clients for Python and JavaScript
 mod full; // minutes of work: parity with llama.cpp, perplexity, many streams

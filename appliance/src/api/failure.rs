@@ -13,6 +13,11 @@ use crate::error::{Failing, Kind};
 pub(super) trait Dialect {
     /// Returns the body for an error.
     fn error_body(told: &Told<'_>) -> Value;
+
+    /// Returns the status for a kind, where the dialect's original differs from the others.
+    fn status(kind: Kind) -> StatusCode {
+        status(kind)
+    }
 }
 
 /// What a client is told of an error.
@@ -40,7 +45,7 @@ impl<D, E: Failing + Send + Sync + 'static> From<E> for Failure<D> {
 
 impl<D: Dialect> IntoResponse for Failure<D> {
     fn into_response(self) -> Response {
-        let status = status(self.error.kind());
+        let status = D::status(self.error.kind());
         let body = D::error_body(&tell(&*self.error));
         let mut response = json(status, &body);
         if let Some(seconds) = self.error.retry_after_s() {
@@ -71,7 +76,7 @@ pub(super) fn tell(error: &dyn Failing) -> Told<'_> {
     }
 }
 
-/// The status of a kind, the same in every dialect.
+/// The status of a kind; a dialect may differ in [`Dialect::status`].
 pub(super) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadRequest | Kind::Unsupported => StatusCode::BAD_REQUEST,

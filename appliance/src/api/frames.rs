@@ -1,4 +1,4 @@
-//! Server-sent events: frames out of values, a heartbeat while nothing happens, an orderly end.
+//! Server-sent events: frames out of values, a heartbeat in silence, an orderly end.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -47,13 +47,24 @@ impl Frame {
     }
 }
 
+/// A comment, which every client skips.
+const COMMENT: &[u8] = b": still here\n\n";
+
 /// A response that streams frames. Dropping it drops the stream, which cancels what feeds it.
 pub(super) fn sse(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
-    let bytes = stream::unfold(Box::pin(frames), |mut frames| async move {
+    sse_with(frames, COMMENT)
+}
+
+/// The same with another heartbeat, for dialects that have one of their own.
+pub(super) fn sse_with(
+    frames: impl Stream<Item = Frame> + Send + 'static,
+    heartbeat: &'static [u8],
+) -> Response {
+    let bytes = stream::unfold(Box::pin(frames), move |mut frames| async move {
         match tokio::time::timeout(HEARTBEAT, frames.next()).await {
             Ok(Some(frame)) => Some((Ok::<_, Infallible>(frame.bytes()), frames)),
             Ok(None) => None,
-            Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), frames)),
+            Err(_) => Some((Ok(Bytes::from_static(heartbeat)), frames)),
         }
     });
     let mut response = Response::new(Body::from_stream(bytes));

@@ -11,8 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::failure::Failure;
-use super::openai::OpenAi;
+use super::shared::refusal;
 use crate::app::App;
 use crate::config::ServerConfig;
 use crate::domain::{Peer, Scope};
@@ -55,7 +54,7 @@ pub(super) async fn check(State(app): State<App>, mut request: Request, next: Ne
     let settings = &app.config().server;
     let origin = match admit(settings, request.headers(), request.method()) {
         Ok(origin) => origin,
-        Err(error) => return Failure::<OpenAi>::from(error).into_response(),
+        Err(error) => return refusal(request.uri().path(), request.headers(), error),
     };
     let address = request
         .extensions()
@@ -89,7 +88,11 @@ pub(super) async fn require(State(scope): State<Scope>, request: Request, next: 
     if held {
         next.run(request).await
     } else {
-        Failure::<OpenAi>::from(GuardError::Scope(scope)).into_response()
+        refusal(
+            request.uri().path(),
+            request.headers(),
+            GuardError::Scope(scope),
+        )
     }
 }
 

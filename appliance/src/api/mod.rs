@@ -3,6 +3,8 @@
 //! The only module that knows axum. A dialect is one file or folder and imports no other dialect; every
 //! route stands in [`routes`] with the scope that it needs, and every request carries a `Peer`.
 
+mod answers;
+mod anthropic;
 mod assets;
 mod body;
 mod failure;
@@ -13,6 +15,7 @@ mod native;
 mod openai;
 mod routes;
 mod server;
+mod shared;
 #[cfg(test)]
 mod tests;
 

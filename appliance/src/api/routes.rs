@@ -3,16 +3,14 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
-use super::failure::Failure;
-use super::openai::OpenAi;
-use super::{assets, guard, health, native, openai};
-use crate::app::App;
+use super::{anthropic, assets, guard, health, native, openai, shared};
+use crate::app::{App, new_id};
 use crate::domain::Scope;
 
 /// What a route is, without its handler: for documents and tests.
@@ -68,10 +66,18 @@ fn table() -> Vec<Route> {
         route(GET, "/app/{*path}", Public, assets::file),
         route(GET, "/favicon.ico", Public, assets::favicon),
         // OpenAI
-        route(GET, "/v1/models", Chat, openai::models::list),
-        route(GET, "/v1/models/{*id}", Chat, openai::models::one),
+        route(GET, "/v1/models", Chat, shared::models),
+        route(GET, "/v1/models/{*id}", Chat, shared::model),
         route(POST, "/v1/chat/completions", Chat, openai::chat::answer),
         route(POST, "/v1/completions", Chat, openai::completions::answer),
+        // Anthropic
+        route(POST, "/v1/messages", Chat, anthropic::messages::answer),
+        route(
+            POST,
+            "/v1/messages/count_tokens",
+            Chat,
+            anthropic::messages::count,
+        ),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),
@@ -149,12 +155,16 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn no_route(request: Request) -> Failure<OpenAi> {
+async fn no_route(request: Request) -> Response {
     let (method, path) = (
         request.method().to_string(),
         request.uri().path().to_owned(),
     );
-    RequestError::NoRoute { method, path }.into()
+    let error = RequestError::NoRoute {
+        method,
+        path: path.clone(),
+    };
+    shared::refusal(&path, request.headers(), error)
 }
 
 async fn no_method(request: Request) -> Response {
@@ -162,19 +172,29 @@ async fn no_method(request: Request) -> Response {
         request.method().to_string(),
         request.uri().path().to_owned(),
     );
-    let failure: Failure<OpenAi> = RequestError::NoMethod { method, path }.into();
-    let mut response = failure.into_response();
+    let error = RequestError::NoMethod {
+        method,
+        path: path.clone(),
+    };
+    let mut response = shared::refusal(&path, request.headers(), error);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response
 }
 
-/// One line for each request, with its status; never a body or a query, which may be private.
+/// One line for each request, with its status; never a body or a query, which may be private. The line's number goes
+/// to the client under the names that OpenAI's and Anthropic's clients show.
 async fn log(request: Request, next: axum::middleware::Next) -> Response {
     let started = std::time::Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     let status = response.status().as_u16();
-    tracing::debug!(%method, path, status, us = started.elapsed().as_micros() as u64, "request");
+    let id = new_id().map(|id| format!("req_{id}")).unwrap_or_default();
+    tracing::debug!(%method, path, status, id, us = started.elapsed().as_micros() as u64, "request");
+    if let Ok(id) = HeaderValue::try_from(id) {
+        let headers = response.headers_mut();
+        headers.insert("x-request-id", id.clone());
+        headers.insert("request-id", id);
+    }
     response
 }
 

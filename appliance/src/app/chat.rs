@@ -38,22 +38,7 @@ impl App {
     /// The model is not known or cannot be loaded, the prompt cannot be made or is too long, the queue is full.
     pub async fn chat(&self, mut request: ChatRequest) -> Result<Answer, AppError> {
         let (model, lease) = self.load(&request.model).await?;
-        let mut reader = None;
-        if let Input::Messages(messages) = &request.input
-            && let Some(template) = &lease.facts().template
-        {
-            let key = new_id()?.to_string();
-            let prompt = self
-                .inner
-                .templates
-                .prompt(template, messages, &request, key)?;
-            request.input = Input::Text {
-                text: prompt.text,
-                parse_special: true,
-            };
-            request.shape = prompt.shape.unwrap_or(request.shape);
-            reader = Some(prompt.reader);
-        }
+        let reader = self.put_in_words(&mut request, &lease)?;
         let lease = Arc::new(lease);
         let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;
         let events = if quick {
@@ -73,6 +58,48 @@ impl App {
             },
             _lease: lease,
         })
+    }
+
+    /// Counts the tokens of a request's prompt as [`App::chat`] would read it, and makes none.
+    ///
+    /// # Errors
+    /// The model is not known or cannot be loaded, the prompt cannot be made, the engine does not count.
+    pub async fn count(&self, mut request: ChatRequest) -> Result<usize, AppError> {
+        let (_, lease) = self.load(&request.model).await?;
+        self.put_in_words(&mut request, &lease)?;
+        if input_bytes(&request.input) <= INLINE_BYTES_MAX {
+            return Ok(lease.count(request.input)?);
+        }
+        let counted = tokio::task::spawn_blocking(move || lease.count(request.input));
+        Ok(counted
+            .await
+            .map_err(|panic| EngineError::Failed(panic.to_string()))??)
+    }
+
+    /// Writes a conversation with the model's own template, where it has one that we apply; returns how its answer
+    /// is read.
+    fn put_in_words(
+        &self,
+        request: &mut ChatRequest,
+        lease: &Lease,
+    ) -> Result<Option<Reader>, AppError> {
+        let (Input::Messages(messages), Some(template)) = (&request.input, &lease.facts().template)
+        else {
+            return Ok(None);
+        };
+        let key = new_id()?.to_string();
+        let prompt = self
+            .inner
+            .templates
+            .prompt(template, messages, request, key)?;
+        request.input = Input::Text {
+            text: prompt.text,
+            parse_special: true,
+        };
+        if let Some(shape) = prompt.shape {
+            request.shape = shape;
+        }
+        Ok(Some(prompt.reader))
     }
 }
 

@@ -314,6 +314,8 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
 pub struct Finish {
     /// Why it ended.
     pub reason: FinishReason,
+    /// Which of the request's stop texts ended it, where one did and the engine tells.
+    pub stop: Option<usize>,
     /// What it read and made.
     pub usage: Usage,
     /// Where the time went.

@@ -29,7 +29,7 @@ use futures_util::stream::BoxStream;
 use onebit_kernels::threads::Threads;
 
 use crate::config::TernaryConfig;
-use crate::domain::{ChatEvent, ChatRequest, Machine, Model, ModelFormat};
+use crate::domain::{ChatEvent, ChatRequest, Input, Machine, Model, ModelFormat};
 use crate::error::{Failing, Kind};
 use crate::fetch::Fetch;
 
@@ -51,6 +51,8 @@ pub enum Task {
     Chat,
     /// The likelihood of given text.
     Score,
+    /// The number of tokens of a prompt.
+    Count,
     /// Vectors from text.
     Embed,
 }
@@ -190,6 +192,15 @@ pub trait Session: Send + Sync {
     fn tokens(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         let _ = text;
         Err(EngineError::Unsupported(Task::Score))
+    }
+
+    /// Counts the tokens of an input as an answer to it would; one that is too long is counted too.
+    ///
+    /// # Errors
+    /// The engine keeps its tokenizer to itself.
+    fn count(&self, input: Input) -> Result<usize, EngineError> {
+        let _ = input;
+        Err(EngineError::Unsupported(Task::Count))
     }
 
     /// Returns the log probability of each token after the first, given those before it.

@@ -11,16 +11,14 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::super::answers::{Events, ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse};
 use super::messages::MessageBody;
 use super::options::{Options, StreamOptions};
 use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
-use super::{
-    Events, OpenAi, UsageView, ask, created, done, error_frame, finish_reason, first_word, frame,
-    timings, total,
-};
+use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings, total};
 use crate::app::{App, AppError, new_id};
 use crate::domain::{
     ChatEvent, ChatRequest, Finish, Input, Message, Piece, TokenLogprob, ToolCall,

@@ -7,15 +7,13 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::answers::{Events, ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse};
 use super::chat::finite;
 use super::options::{Options, StreamOptions};
-use super::{
-    Events, OpenAi, UsageView, ask, created, done, error_frame, finish_reason, first_word, frame,
-    timings,
-};
+use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings};
 use crate::app::{App, AppError, EngineError, new_id};
 use crate::domain::{ChatEvent, ChatRequest, Finish, Input, TokenLogprob, Usage};
 

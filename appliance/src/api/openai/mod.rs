@@ -7,17 +7,13 @@ pub(super) mod models;
 mod options;
 mod tools;
 
-use std::time::Duration;
-
-use futures_util::future::TryFutureExt;
-use futures_util::stream::{BoxStream, Peekable, StreamExt, TryStreamExt, select_all};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failure::{Dialect, Told, tell};
 use super::frames::Frame;
-use crate::app::{App, AppError, now_ms};
-use crate::domain::{ChatEvent, ChatRequest, Finish, FinishReason, Timings, Usage};
+use crate::app::{AppError, now_ms};
+use crate::domain::{Finish, FinishReason, Timings, Usage};
 use crate::error::Kind;
 
 /// The dialect's name as a type.
@@ -43,38 +39,6 @@ impl Dialect for OpenAi {
             "code": told.code,
         }})
     }
-}
-
-/// How long headers wait for the first word of an answer. Within it an error has its own status; a model
-/// that loads longer gets its headers now, heartbeats, and a framed error should it fail.
-const FIRST_WORD: Duration = Duration::from_secs(3);
-
-/// Events of one or several answers, each with the answer's number.
-type Events = Peekable<BoxStream<'static, Result<(usize, ChatEvent), AppError>>>;
-
-/// Asks for all answers at once.
-fn ask(app: &App, requests: Vec<ChatRequest>) -> Events {
-    let answers = requests.into_iter().enumerate().map(|(index, request)| {
-        let app = app.clone();
-        let answer = async move { app.chat(request).await };
-        answer
-            .map_ok(|answer| answer.map_err(AppError::from))
-            .try_flatten_stream()
-            .map_ok(move |event| (index, event))
-            .boxed()
-    });
-    select_all(answers.collect::<Vec<_>>()).boxed().peekable()
-}
-
-/// Waits for the first word, so that an early error has its own status.
-async fn first_word(events: &mut Events) -> Result<(), AppError> {
-    let first = tokio::time::timeout(FIRST_WORD, std::pin::Pin::new(&mut *events).peek()).await;
-    if let Ok(Some(Err(_))) = first
-        && let Some(Err(error)) = events.next().await
-    {
-        return Err(error);
-    }
-    Ok(())
 }
 
 /// Drops log probabilities' weight: usage as OpenAI writes it.

@@ -40,8 +40,8 @@ pub(super) struct Answer {
     pub(super) decoder: StreamDecoder,
     /// Holds back what may be the start of a stop text.
     pub(super) hold: Hold,
-    /// A stop text has come: nothing more is shown.
-    pub(super) stopped: bool,
+    /// Which stop text has come: nothing more is shown.
+    pub(super) stopped: Option<usize>,
     pub(super) events: EventSender,
     /// Its place among those admitted, given back when the answer ends.
     pub(super) permit: Permit,
@@ -109,12 +109,12 @@ impl Answer {
         }
         let text = self.decoder.push(tokenizer, sampled.token);
         let released = self.hold.push(&text);
-        self.stopped = released.stop.is_some();
-        if self.stopped {
+        self.stopped = released.stop;
+        if self.stopped.is_some() {
             self.pending.clear();
         }
         self.send_piece(released.text);
-        if self.stopped {
+        if self.stopped.is_some() {
             return Some(FinishReason::Stop);
         }
         (self.tokens.len() >= self.len_max).then_some(FinishReason::Length)
@@ -122,10 +122,11 @@ impl Answer {
 
     /// Ends the answer: sends what was held back, then the finish.
     pub(super) fn finish(mut self, reason: FinishReason) {
-        if !self.stopped {
+        if self.stopped.is_none() {
             let rest = self.decoder.finish();
             let released = self.hold.push(&rest);
             let mut text = released.text;
+            self.stopped = released.stop;
             if released.stop.is_none() {
                 text.push_str(&self.hold.finish());
             }
@@ -141,6 +142,7 @@ impl Answer {
         }
         let finish = Finish {
             reason,
+            stop: self.stopped,
             usage: self.usage(),
             timings: self.timings(),
         };

@@ -55,7 +55,7 @@ pub const LANE: Lane = Lane {
 
 static CARD: Card = Card {
     name: "ternary",
-    tasks: &[Task::Chat, Task::Score],
+    tasks: &[Task::Chat, Task::Score, Task::Count],
     formats: &[ModelFormat::Gguf],
     device: "cpu",
 };

@@ -70,8 +70,9 @@ impl TernarySession {
             .map_err(|_| EngineError::Failed("the engine's thread has ended".to_owned()))
     }
 
-    fn prompt(&self, input: Input) -> Result<Vec<u32>, EngineError> {
-        let tokens = match input {
+    /// The tokens of an input, however many they are.
+    fn encode(&self, input: Input) -> Result<Vec<u32>, EngineError> {
+        Ok(match input {
             Input::Messages(_) => return Err(EngineError::NoTemplate),
             Input::Text {
                 text,
@@ -102,7 +103,11 @@ impl TernarySession {
                 }
                 tokens
             }
-        };
+        })
+    }
+
+    fn prompt(&self, input: Input) -> Result<Vec<u32>, EngineError> {
+        let tokens = self.encode(input)?;
         if tokens.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
@@ -169,7 +174,7 @@ impl Session for TernarySession {
             guide,
             decoder: StreamDecoder::new(),
             hold: Hold::new(request.limits.stop),
-            stopped: false,
+            stopped: None,
             events,
             permit,
             arrived,
@@ -198,6 +203,10 @@ impl Session for TernarySession {
                 parse_special: false,
             },
         ))
+    }
+
+    fn count(&self, input: Input) -> Result<usize, EngineError> {
+        Ok(self.encode(input)?.len())
     }
 
     fn score(&self, tokens: Vec<u32>) -> BoxFuture<'_, Result<Vec<f32>, EngineError>> {

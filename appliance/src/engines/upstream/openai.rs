@@ -258,6 +258,7 @@ impl Translator {
         };
         Ok(ChatEvent::Finished(Finish {
             reason,
+            stop: None, // this wire does not tell which
             usage,
             timings,
         }))
