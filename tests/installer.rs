@@ -53,7 +53,7 @@ fn a_dry_run_tells_all_and_changes_nothing() {
             "a prefix/bin/onebit",
             "1bit",
             "cargo build --release",
-            "import",
+            "lib/onebit/models/onebit-mini.gguf",
             "serve --listen 127.0.0.1:8000",
         ] {
             assert!(

@@ -1,7 +1,7 @@
 //! The appliance from outside: one test binary, one file for each capability.
 //!
-//! Most tests start the real program on a free port in a folder of its own, with the small model that
-//! `install.sh` fetches, and talk to it over loopback. `tests/run` prepares what they need.
+//! Most tests start the real program on a free port in a folder of its own, with a small model that
+//! `install.sh --fetch-model` fetches, and talk to it over loopback. `tests/run` prepares what they need.
 
 mod support;
 
@@ -23,6 +23,7 @@ mod pull; // models from a mirror that cuts, lies and dies
 // The program as a server.
 mod anthropic; // messages, their events and their token count
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
+mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod health; // the first answer, and who may ask
 mod openai; // models, chat, completions, streams

@@ -25,6 +25,8 @@ pub struct Config {
     pub ternary: TernaryConfig,
     /// Which models may be loaded together.
     pub pool: PoolConfig,
+    /// Which models there are without being brought in.
+    pub models: ModelsConfig,
     /// What may leave this machine.
     pub fetch: FetchConfig,
     /// Where models come from.
@@ -130,6 +132,20 @@ impl Default for PoolConfig {
             memory_share: 0.8,
             idle_unload_s: 0,
         }
+    }
+}
+
+/// Which models there are without being brought in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelsConfig {
+    /// The one that comes with the program.
+    pub builtin: bool,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        ModelsConfig { builtin: true }
     }
 }
 
@@ -249,6 +265,28 @@ pub fn program_folders() -> Vec<PathBuf> {
     std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
         .unwrap_or_default()
+}
+
+/// Finds a file that comes with the program: below the prefix that it is installed in, or in the checkout that
+/// it was built in.
+pub fn shipped_model(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let installed = program
+        .iter()
+        .flat_map(|program| program.ancestors().skip(2).take(1))
+        .map(|prefix| prefix.join("lib/onebit/models"));
+    let beside = program
+        .iter()
+        .flat_map(|program| program.ancestors().skip(1))
+        .map(|folder| folder.join("packaging/models"));
+    // A debug build may lie anywhere (CARGO_TARGET_DIR); it never leaves the machine that made it.
+    let checkout = cfg!(debug_assertions)
+        .then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/models"));
+    installed
+        .chain(beside)
+        .chain(checkout)
+        .map(|folder| folder.join(name))
+        .find_map(|file| file.is_file().then(|| file.canonicalize().ok()).flatten())
 }
 
 /// Reads the process's environment.

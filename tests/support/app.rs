@@ -28,6 +28,7 @@ fn command(config_home: &Path) -> Command {
     command
         .env("XDG_CONFIG_HOME", config_home)
         .env_remove("ONEBIT_DATA_DIR")
+        .env("ONEBIT_MODELS_BUILTIN", "false")
         .stdin(Stdio::null());
     command
 }
@@ -44,13 +45,13 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The appliance that tests share which change nothing others see. It knows the default model.
+    /// The appliance that tests share which change nothing others see. It knows SmolLM2 alone.
     pub(crate) fn shared() -> &'static App {
         static SHARED: OnceLock<App> = OnceLock::new();
         SHARED.get_or_init(|| App::with_model(&[]))
     }
 
-    /// An appliance of its own, with the default model imported and further `serve` arguments.
+    /// An appliance of its own, with SmolLM2 imported and further `serve` arguments.
     pub(crate) fn with_model(arguments: &[&str]) -> App {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
@@ -79,8 +80,22 @@ impl App {
         app
     }
 
-    /// Starts on an existing or new data folder, which stays when the value goes.
+    /// A fresh appliance as an owner gets it: the model that comes with the program, and nothing else.
+    pub(crate) fn fresh() -> App {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        let mut app = App::start_with(&data, &[], "true");
+        app._folder = Some(folder);
+        app
+    }
+
+    /// Starts on an existing or new data folder, which stays when the value goes. Its models are those that
+    /// were imported, for tests that count them or need llama.cpp's answers.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> App {
+        App::start_with(data, arguments, "false")
+    }
+
+    fn start_with(data: &Path, arguments: &[&str], builtin: &str) -> App {
         // The shell holds the appliance as long as its own input stays open, which is as long as this
         // process lives: not even a killed test run leaves one behind.
         let script = r#""$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null' EXIT TERM; read -r _ <&3; exit 0"#;
@@ -91,6 +106,7 @@ impl App {
             .arg(data)
             .args(arguments)
             .env("XDG_CONFIG_HOME", data)
+            .env("ONEBIT_MODELS_BUILTIN", builtin)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -16,7 +16,7 @@ pub(crate) fn root() -> &'static Path {
         .expect("the appliance lies in the repository")
 }
 
-/// The default model, where `install.sh` keeps it; ONEBIT_TEST_MODEL names another place.
+/// SmolLM2-135M-Instruct, where `install.sh` keeps it; ONEBIT_TEST_MODEL names another place.
 pub(crate) fn model_file() -> PathBuf {
     let file = std::env::var_os("ONEBIT_TEST_MODEL").map_or_else(
         || cache().join("models/SmolLM2-135M-Instruct.Q4_1.gguf"),

@@ -38,6 +38,7 @@ impl App {
     /// The model is not known or cannot be loaded, the prompt cannot be made or is too long, the queue is full.
     pub async fn chat(&self, mut request: ChatRequest) -> Result<Answer, AppError> {
         let (model, lease) = self.load(&request.model).await?;
+        request.sampling = request.sampling.or(super::builtin::usual(&model));
         let reader = self.put_in_words(&mut request, &lease)?;
         let lease = Arc::new(lease);
         let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;

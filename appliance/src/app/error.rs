@@ -62,6 +62,11 @@ pub enum AppError {
     /// The model answers somebody now.
     #[error("{0} is in use; unload it first")]
     InUse(String),
+    /// It is part of the installation.
+    #[error(
+        "{0} comes with the program and stays; set builtin = false under [models] to take it out of the list"
+    )]
+    ComesWithTheProgram(String),
     /// The turn has ended long ago or never was.
     #[error("there is no running turn `{0}`")]
     TurnNotFound(String),
@@ -103,7 +108,7 @@ impl Failing for AppError {
             | AppError::BadName(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => Kind::BadRequest,
-            AppError::InUse(_) => Kind::Conflict,
+            AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
             AppError::File { .. } => Kind::Internal,
             AppError::TooManyTurns(_) => Kind::Overloaded,
         }
@@ -119,6 +124,7 @@ impl Failing for AppError {
             AppError::TurnNotFound(_) => Some("turn_not_found"),
             AppError::TooManyTurns(_) => Some("queue_full"),
             AppError::InUse(_) => Some("model_in_use"),
+            AppError::ComesWithTheProgram(_) => Some("model_built_in"),
             AppError::NoLane(_) => Some("no_lane"),
             AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }

@@ -3,6 +3,7 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+mod builtin;
 pub mod catalog;
 mod chat;
 mod error;
@@ -57,6 +58,8 @@ struct Inner {
     means: Means,
     templates: prompt::Templates,
     turns: turns::Turns,
+    /// Set once the shipped model has been looked for.
+    builtin: tokio::sync::OnceCell<()>,
     started: Instant,
     cores: usize,
 }
@@ -126,6 +129,7 @@ impl App {
             means,
             templates: prompt::Templates::default(),
             turns: turns::Turns::default(),
+            builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),
             cores,
         };

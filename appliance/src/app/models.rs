@@ -58,17 +58,14 @@ impl App {
     /// # Errors
     /// The store fails.
     pub async fn models(&self) -> Result<Vec<ModelStatus>, AppError> {
-        let models = self.inner.store.models().all().await?;
+        let models = self.registry().await?;
         let mut states = self.inner.pool.states().await;
         let status = |model: Model| ModelStatus {
             state: states.remove(&model.id),
             present: model.path.is_file(),
             model,
         };
-        let mut list: Vec<ModelStatus> = models.into_iter().map(status).collect();
-        // Those that can chat come first; within them the order of import stays.
-        list.sort_by_key(|status| !status.model.has_template);
-        Ok(list)
+        Ok(models.into_iter().map(status).collect())
     }
 
     /// Finds a model by name; an empty name means the default model.
@@ -76,17 +73,13 @@ impl App {
     /// # Errors
     /// [`AppError::ModelNotFound`] with names that look like it, or [`AppError::NoModels`].
     pub async fn model(&self, name: &str) -> Result<Model, AppError> {
-        if let Some(model) = self.inner.store.models().get(name).await? {
-            return Ok(model);
-        }
-        let mut all = self.inner.store.models().all().await?;
+        let mut all = self.registry().await?;
         if all.is_empty() && name.is_empty() {
             return Err(AppError::NoModels);
         }
         let same = |model: &Model| model.id.eq_ignore_ascii_case(name);
-        let default = |model: &Model| model.has_template;
         let found = match name {
-            "" => all.iter().position(default).or(Some(0)),
+            "" => Some(0),
             _ => all.iter().position(same),
         };
         match found {
@@ -141,12 +134,29 @@ impl App {
         Ok(model)
     }
 
+    /// Registers a model file where it lies: it is neither copied nor ever deleted.
+    ///
+    /// # Errors
+    /// The file is not a model that an engine runs, or cannot be read.
+    pub(super) async fn adopt(&self, new: NewModel) -> Result<Model, AppError> {
+        let task = tokio::task::spawn_blocking(move || leave_in_place(&new));
+        let model = task.await.map_err(|panic| AppError::NotAModel {
+            path: PathBuf::new(),
+            why: panic.to_string(),
+        })??;
+        self.inner.store.models().put(&model).await?;
+        Ok(model)
+    }
+
     /// Forgets a model and deletes its file when no other model uses it.
     ///
     /// # Errors
-    /// It is not known, or somebody uses it.
+    /// It is not known, somebody uses it, or it comes with the program.
     pub async fn remove_model(&self, name: &str) -> Result<Model, AppError> {
         let model = self.model(name).await?;
+        if self.is_builtin(&model) {
+            return Err(AppError::ComesWithTheProgram(model.id));
+        }
         let states = self.inner.pool.states().await;
         if let Some(ModelState::Loaded { load, .. }) = states.get(&model.id)
             && load.active + load.waiting > 0
@@ -162,8 +172,32 @@ impl App {
     }
 }
 
-/// Reads a file's metadata, copies it under its hash, and describes it.
+/// Describes a file, and copies it under its hash.
 fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
+    let model = describe(new)?;
+    std::fs::create_dir_all(folder).map_err(file_error("cannot make", folder))?;
+    let (path, sha256) = copy_by_hash(&new.path, folder)?;
+    Ok(Model {
+        path,
+        sha256,
+        ..model
+    })
+}
+
+/// Describes a file and hashes it where it lies.
+fn leave_in_place(new: &NewModel) -> Result<Model, AppError> {
+    let model = describe(new)?;
+    let mut file = File::open(&new.path).map_err(file_error("cannot read", &new.path))?;
+    let sha256 = copy_hashing(&mut file, &mut std::io::sink(), &new.path, &new.path)?;
+    Ok(Model {
+        path: new.path.clone(),
+        sha256,
+        ..model
+    })
+}
+
+/// What a file's metadata says; path and hash are left open.
+fn describe(new: &NewModel) -> Result<Model, AppError> {
     let wrong = |why: String| AppError::NotAModel {
         path: new.path.clone(),
         why,
@@ -184,12 +218,12 @@ fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let own_name = text("general.name")?.unwrap_or(&stem).to_owned();
-    let asked = new.name.clone().unwrap_or_else(|| own_name.clone());
-    let id = slug(&asked).ok_or(AppError::BadName(asked))?;
-    let model = Model {
+    let own_name = text("general.name")?.unwrap_or(&stem);
+    let name = new.name.clone().unwrap_or_else(|| own_name.to_owned());
+    let id = slug(&name).ok_or_else(|| AppError::BadName(name.clone()))?;
+    Ok(Model {
         id,
-        name: own_name,
+        name,
         format: ModelFormat::Gguf,
         path: PathBuf::new(),
         file_bytes: gguf.file_bytes(),
@@ -200,14 +234,6 @@ fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
         kv_bytes_per_position: config.kv_bytes_per_position(KvKind::F16) as u64,
         has_template: text("tokenizer.chat_template")?.is_some(),
         imported_at: now_ms(),
-    };
-    drop(gguf);
-    std::fs::create_dir_all(folder).map_err(file_error("cannot make", folder))?;
-    let (path, sha256) = copy_by_hash(&new.path, folder)?;
-    Ok(Model {
-        path,
-        sha256,
-        ..model
     })
 }
 
@@ -254,7 +280,7 @@ fn copy_by_hash(source: &Path, folder: &Path) -> Result<(PathBuf, String), AppEr
 
 fn copy_hashing(
     from: &mut File,
-    to: &mut File,
+    to: &mut impl Write,
     source: &Path,
     part: &Path,
 ) -> Result<String, AppError> {

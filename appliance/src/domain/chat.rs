@@ -160,6 +160,23 @@ pub struct Sampling {
     pub logit_bias: Vec<(u32, f32)>,
 }
 
+impl Sampling {
+    /// Fills in what is left open; biases and the seed belong to a request and are never filled in.
+    #[must_use]
+    pub fn or(self, usual: Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.or(usual.temperature),
+            top_p: self.top_p.or(usual.top_p),
+            top_k: self.top_k.or(usual.top_k),
+            min_p: self.min_p.or(usual.min_p),
+            repetition_penalty: self.repetition_penalty.or(usual.repetition_penalty),
+            presence_penalty: self.presence_penalty.or(usual.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(usual.frequency_penalty),
+            ..self
+        }
+    }
+}
+
 /// Where an answer ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
