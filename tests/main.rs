@@ -10,7 +10,9 @@ mod architecture; // the layers and homes that ARCHITECTURE.md promises
 mod hygiene; // no forgotten test files, no leftovers, files of readable size
 
 // The program on its own.
+mod bench; // one report of speed and perplexity, as a table and as JSON
 mod command_line; // exit codes and the one line on stderr
+mod convert; // packings there and back
 mod doctor; // prerequisites, as a person and as a program reads them
 mod installer; // install.sh: dry run, truncation, both shells
 

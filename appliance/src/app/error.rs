@@ -67,6 +67,9 @@ pub enum AppError {
         "{0} comes with the program and stays; set builtin = false under [models] to take it out of the list"
     )]
     ComesWithTheProgram(String),
+    /// A measurement broke.
+    #[error("cannot measure: {0}")]
+    Measure(String),
     /// The turn has ended long ago or never was.
     #[error("there is no running turn `{0}`")]
     TurnNotFound(String),
@@ -109,7 +112,7 @@ impl Failing for AppError {
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => Kind::BadRequest,
             AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
-            AppError::File { .. } => Kind::Internal,
+            AppError::File { .. } | AppError::Measure(_) => Kind::Internal,
             AppError::TooManyTurns(_) => Kind::Overloaded,
         }
     }
@@ -128,6 +131,7 @@ impl Failing for AppError {
             AppError::NoLane(_) => Some("no_lane"),
             AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }
+            | AppError::Measure(_)
             | AppError::BadName(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => None,

@@ -3,6 +3,7 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+mod bench;
 mod builtin;
 pub mod catalog;
 mod chat;
@@ -29,6 +30,7 @@ use crate::fetch::{Fetch, Policy};
 use crate::host::{self, Host};
 use crate::store::Store;
 
+pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 pub use chat::Answer;
 pub use error::AppError;
 pub use measure::Perplexity;

@@ -5,8 +5,10 @@
     reason = "this is the part that talks to people"
 )]
 
+mod bench;
 mod chat;
 mod client;
+mod convert;
 mod doctor;
 mod engines;
 mod models;
@@ -67,6 +69,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Copy a model file into the data directory.
     Import(models::ImportArgs),
+    /// Store a model in another packing, without loss or not at all.
+    Convert(convert::ConvertArgs),
     /// Fetch a model from the hub.
     Pull(pull::PullArgs),
     /// Tell where a request would run, and why.
@@ -88,6 +92,8 @@ enum Command {
     },
     /// Measure a model's perplexity on a text.
     Ppl(ppl::PplArgs),
+    /// Measure speed, as a share of what this machine's memory can do.
+    Bench(bench::BenchArgs),
     /// Tell how the running appliance is doing.
     Status,
     /// Check every prerequisite: found, wanted, and the line that mends it.
@@ -151,6 +157,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Serve { .. } => serve::run(config).await,
         Command::Chat(args) => chat::run(config, args, json).await,
         Command::Import(args) => models::import(config, args, json).await,
+        Command::Convert(args) => convert::run(args, json).await,
         Command::Pull(args) => pull::run(config, args, json).await,
         Command::Route(args) => route::run(config, args, json).await,
         Command::Engines(command) => engines::run(config, command, json).await,
@@ -158,6 +165,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Show { model } => models::show(config, &model, json).await,
         Command::Rm { model } => models::remove(config, &model, json).await,
         Command::Ppl(args) => ppl::run(config, args, json).await,
+        Command::Bench(args) => bench::run(config, args, json).await,
         Command::Status => status::run(config, json).await,
         Command::Doctor { root, .. } => doctor::run(config, &root, json).await,
         Command::Settings => Ok(()),
