@@ -33,3 +33,21 @@ long.controller.abort();
 
 await assert.rejects(client.chat.completions.create({ ...question, model: 'no-such-model' }), OpenAI.NotFoundError);
 await assert.rejects(client.chat.completions.create({ ...question, temperature: -1 }), OpenAI.BadRequestError);
+
+// Responses: a whole one, the next that goes on from it, and a stream.
+const said = { model, input: 'Count from one to five.', max_output_tokens: 16, temperature: 0 };
+const first = await client.responses.create(said);
+assert.equal(first.output_text, text);
+const second = await client.responses.create({ ...said, input: 'Go on.', previous_response_id: first.id });
+assert.ok(second.usage.input_tokens > first.usage.input_tokens);
+assert.equal((await client.responses.retrieve(second.id)).id, second.id);
+const kinds = [];
+let spoken = '';
+for await (const event of await client.responses.create({ ...said, stream: true })) {
+  kinds.push(event.type);
+  if (event.type === 'response.output_text.delta') spoken += event.delta;
+}
+assert.equal(spoken, text);
+assert.deepEqual(kinds.slice(0, 2), ['response.created', 'response.in_progress']);
+await client.responses.delete(first.id);
+await assert.rejects(client.responses.retrieve(first.id), OpenAI.NotFoundError);

@@ -70,6 +70,21 @@ fn table() -> Vec<Route> {
         route(GET, "/v1/models/{*id}", Chat, shared::model),
         route(POST, "/v1/chat/completions", Chat, openai::chat::answer),
         route(POST, "/v1/completions", Chat, openai::completions::answer),
+        route(POST, "/v1/responses", Chat, openai::responses::answer),
+        route(GET, "/v1/responses/{id}", Chat, openai::responses::one),
+        route(
+            Method::DELETE,
+            "/v1/responses/{id}",
+            Chat,
+            openai::responses::delete,
+        ),
+        route(
+            GET,
+            "/v1/responses/{id}/input_items",
+            Chat,
+            openai::responses::input_items,
+        ),
+        route(POST, "/v1/moderations", Chat, openai::moderations::refuse),
         // Anthropic
         route(POST, "/v1/messages", Chat, anthropic::messages::answer),
         route(

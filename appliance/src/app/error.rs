@@ -84,6 +84,9 @@ pub enum AppError {
         /// Tokens that one window needs.
         needed: usize,
     },
+    /// A row says what we never wrote.
+    #[error("the database holds a {0} that cannot be read")]
+    BadRow(&'static str),
     /// Too many turns run at once.
     #[error("{0} answers are being written already; stop one or try again shortly")]
     TooManyTurns(usize),
@@ -112,7 +115,7 @@ impl Failing for AppError {
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => Kind::BadRequest,
             AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
-            AppError::File { .. } | AppError::Measure(_) => Kind::Internal,
+            AppError::File { .. } | AppError::Measure(_) | AppError::BadRow(_) => Kind::Internal,
             AppError::TooManyTurns(_) => Kind::Overloaded,
         }
     }
@@ -132,6 +135,7 @@ impl Failing for AppError {
             AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }
             | AppError::Measure(_)
+            | AppError::BadRow(_)
             | AppError::BadName(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => None,

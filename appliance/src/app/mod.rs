@@ -41,7 +41,9 @@ pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 // What `api` needs of the layers below, so that it depends on this one alone.
 pub use crate::engines::EngineError;
 pub use crate::engines::pool::ModelState;
-pub use crate::store::{Chat, ChatChange, ChatQuery, StoredMessage, new_id, now_ms};
+pub use crate::store::{
+    Chat, ChatChange, ChatQuery, StoredMessage, StoredResponse, new_id, now_ms,
+};
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::{StoreError, blame};
 
 /// The steps in order; `user_version` counts how many have run.
-const STEPS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_responses.sql"),
+];
 
 /// Runs the steps that this database has not seen, each in its own transaction.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

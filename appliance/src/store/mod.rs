@@ -8,6 +8,7 @@
 mod chats;
 mod migrations;
 mod models;
+mod responses;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::error::{Failing, Kind};
 
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use models::Models;
+pub use responses::{Responses, StoredResponse};
 pub use settings::Settings;
 
 /// The database's name in the data directory.
@@ -184,6 +186,11 @@ impl Store {
     /// Imported models.
     pub fn models(&self) -> Models<'_> {
         Models(self)
+    }
+
+    /// Answers that a later request may go on from.
+    pub fn responses(&self) -> Responses<'_> {
+        Responses(self)
     }
 
     /// Each person's settings.

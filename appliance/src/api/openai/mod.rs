@@ -4,7 +4,9 @@ pub(super) mod chat;
 pub(super) mod completions;
 mod messages;
 pub(super) mod models;
+pub(super) mod moderations;
 mod options;
+pub(super) mod responses;
 mod tools;
 
 use serde::Serialize;
