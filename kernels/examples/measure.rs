@@ -2,15 +2,16 @@
 //!
 //! `measure MODEL bench THREADS...` prints prefill (512) and decode (64, 128) rates;
 //! `measure MODEL ppl FILE [CHUNK]` prints the perplexity of a text as llama-perplexity counts it;
-//! `measure MODEL agree FILE` reads lines `PROMPT_IDS|CONTINUATION_IDS` and prints how often our best token is the
-//! continuation's, and each miss's logit gap;
+//! `measure MODEL agree FILE [blocks]` reads lines `PROMPT_IDS|CONTINUATION_IDS` and prints how often our best token is the
+//! continuation's (end tokens are no candidates: the continuation was not allowed them), and each miss's logit gap; with
+//! `blocks`, ternary weights meet activations as in llama.cpp;
 //! `measure MODEL say THREADS COUNT TEXT` continues a text greedily.
 #![allow(clippy::print_stdout, reason = "an example talks on stdout")]
 
 use onebit_kernels::format::Gguf;
 use onebit_kernels::kv::{Cache, CacheOptions, KvKind};
 use onebit_kernels::measure;
-use onebit_kernels::model::{LoadOptions, Model, Slice, Want};
+use onebit_kernels::model::{LoadOptions, Model, Slice, TernaryActivations, Want};
 use onebit_kernels::sampler::best;
 use onebit_kernels::threads::Threads;
 use onebit_kernels::tokenizer::{Encode, Tokenizer};
@@ -28,7 +29,15 @@ fn main() -> Outcome {
     };
     let started = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(path))?);
-    let model = Model::load(Arc::clone(&gguf), &LoadOptions::default())?;
+    let ternary = match rest.last() {
+        Some(&"blocks") => TernaryActivations::Blocks,
+        _ => TernaryActivations::Rows,
+    };
+    let options = LoadOptions {
+        ternary,
+        ..LoadOptions::default()
+    };
+    let model = Model::load(Arc::clone(&gguf), &options)?;
     println!(
         "loaded {:.1} MB in {:.2} s",
         model.weight_bytes() as f64 / 1e6,
@@ -42,7 +51,7 @@ fn main() -> Outcome {
             file,
             chunk.first().map_or(Ok(512), |c| c.parse())?,
         ),
-        ("agree", [file]) => agree(&model, file),
+        ("agree", [file] | [file, "blocks"]) => agree(&model, &gguf, file),
         ("say", [threads, count, text]) => {
             say(&model, &gguf, threads.parse()?, count.parse()?, text)
         }
@@ -108,8 +117,8 @@ fn perplexity(model: &Model, gguf: &Gguf, file: &str, chunk: usize) -> Outcome {
     Ok(())
 }
 
-fn agree(model: &Model, file: &str) -> Outcome {
-    let threads = Threads::new(2);
+fn agree(model: &Model, gguf: &Gguf, file: &str) -> Outcome {
+    let (threads, tokenizer) = (Threads::new(2), Tokenizer::from_gguf(gguf)?);
     let (mut positions, mut misses) = (0, Vec::new());
     for (i, line) in std::fs::read_to_string(file)?.lines().enumerate() {
         let Some((prompt, answer)) = line.split_once('|') else {
@@ -141,9 +150,12 @@ fn agree(model: &Model, file: &str) -> Outcome {
             }],
         )?;
         for (j, &wanted) in answer.iter().enumerate() {
-            let row = logits.row(start + j - 1);
+            let mut row = logits.row(start + j - 1).to_vec();
+            for &end in tokenizer.ends() {
+                row[end as usize] = f32::NEG_INFINITY;
+            }
             positions += 1;
-            let ours = best(row).ok_or("no finite logit")?;
+            let ours = best(&row).ok_or("no finite logit")?;
             if ours as u32 != wanted {
                 misses.push((i, j, row[ours] - row[wanted as usize]));
             }

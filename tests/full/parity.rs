@@ -11,10 +11,13 @@ use onebit_kernels::tokenizer::Tokenizer;
 
 use crate::support::{model_file, root};
 
-/// Share of positions that must agree.
-const AGREEMENT_MIN: f64 = 0.995;
+/// Share of positions that must agree: llama.cpp's own. Forced through the same answers with `-fa off`, where attention
+/// sums in f32 and not in f16, it agrees with itself at 2493 of 2560 positions, with gaps up to 0.28
+/// (`benches/peers/parity.py --against tests/fixtures/parity/smollm2.json LLAMA_SERVER MODEL -fa off`): activations
+/// of eight bits a block turn any last bit into a step of 1/127.
+const AGREEMENT_MIN: f64 = 0.9738;
 /// Where we disagree, the two tokens must be this close: rounding decides, not a fault.
-const GAP_MAX: f32 = 0.05;
+const GAP_MAX: f32 = 0.5;
 
 #[test]
 #[ignore = "minutes; tests/run --full runs it"]

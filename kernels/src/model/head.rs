@@ -10,6 +10,7 @@ use crate::cpu::ternary::BLOCK_ROWS;
 use crate::format::matrix::Matrix as Stored;
 use crate::sampler::best;
 use crate::threads::Threads;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Blocks of 32 rows that a thread takes at a time: 64 KiB or more of four-bit codes at usual widths.
 const BLOCKS: usize = 64;
@@ -22,7 +23,34 @@ pub(super) enum Head {
     /// The file's own quantisation.
     Rows(Operator),
     /// Four-bit scan and eight-bit rows.
-    TwoStep(Box<TwoStep>),
+    TwoStep(Box<TwoStep>, Counters),
+}
+
+/// What the scans in two steps have cost so far; they run one after the other in a batch, several batches at once.
+#[derive(Default)]
+pub(super) struct Counters {
+    tokens: AtomicU64,
+    rows: AtomicU64,
+    full: AtomicU64,
+}
+
+/// Work of all scans of a two-step head since the model was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadScans {
+    /// Tokens that were looked for.
+    pub tokens: u64,
+    /// Rows that were scored in eight bits, those of full scans included.
+    pub rows: u64,
+    /// Tokens that took the full scan because too many rows were left.
+    pub full: u64,
+}
+
+impl Counters {
+    fn add(&self, rows: usize, full: bool) {
+        self.tokens.fetch_add(1, Relaxed);
+        self.rows.fetch_add(rows as u64, Relaxed);
+        self.full.fetch_add(u64::from(full), Relaxed);
+    }
 }
 
 impl Head {
@@ -44,16 +72,17 @@ impl Head {
         });
         match broken {
             Some(error) => Err(error.into()),
-            None => Ok(Head::TwoStep(Box::new(
-                head.map_err(|source| LoadError::Head { source })?,
-            ))),
+            None => {
+                let head = head.map_err(|source| LoadError::Head { source })?;
+                Ok(Head::TwoStep(Box::new(head), Counters::default()))
+            }
         }
     }
 
     pub(super) fn wants(&self) -> &[Wants] {
         match self {
             Head::Rows(operator) => operator.wants(),
-            Head::TwoStep(_) => &[Wants::Row],
+            Head::TwoStep(..) => &[Wants::Row],
         }
     }
 
@@ -61,7 +90,19 @@ impl Head {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Head::Rows(operator) => operator.bytes(),
-            Head::TwoStep(head) => head.coarse().bytes() as u64,
+            Head::TwoStep(head, _) => head.coarse().bytes() as u64,
+        }
+    }
+
+    /// Work of the two-step scans; zeros for a head as the file has it.
+    pub(super) fn scans(&self) -> HeadScans {
+        match self {
+            Head::Rows(_) => HeadScans::default(),
+            Head::TwoStep(_, counters) => HeadScans {
+                tokens: counters.tokens.load(Relaxed),
+                rows: counters.rows.load(Relaxed),
+                full: counters.full.load(Relaxed),
+            },
         }
     }
 
@@ -71,7 +112,7 @@ impl Head {
             Head::Rows(operator) => {
                 operator.multiply(threads, inputs, rows, out.values_mut(), Store::Set)
             }
-            Head::TwoStep(head) => {
+            Head::TwoStep(head, _) => {
                 for (i, row) in out.rows_mut().enumerate() {
                     full(head, threads, inputs, i, row);
                 }
@@ -94,7 +135,7 @@ impl Head {
                 self.logits(threads, inputs, rows, out);
                 out.rows().map(pick).collect()
             }
-            Head::TwoStep(head) => {
+            Head::TwoStep(head, counters) => {
                 let blocks = head.coarse().n_blocks();
                 grow(coarse, blocks * BLOCK_ROWS);
                 let scan = |i: usize, row: &mut [f32]| {
@@ -109,6 +150,10 @@ impl Head {
                     });
                     let limit = head.rows() / CANDIDATES + 1;
                     let found = head.best(coarse, &inputs.int8, i, 1, Bound::Statistical, limit);
+                    counters.add(
+                        found.as_ref().map_or(head.rows(), Vec::len),
+                        found.is_none(),
+                    );
                     let Some(found) = found else {
                         full(head, threads, inputs, i, row);
                         return pick(row);

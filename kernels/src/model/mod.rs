@@ -16,6 +16,7 @@ pub(crate) mod tests;
 mod weights;
 
 pub use config::{Architecture, Config, Rope};
+pub use head::HeadScans;
 pub use logits::Logits;
 
 use crate::cpu::Isa;
@@ -287,6 +288,11 @@ impl Model {
         })?;
         self.advance(cache, batch);
         Ok(best.unwrap_or_default())
+    }
+
+    /// What the scans of [`Model::forward_best`] have cost since the model was loaded, if its head has two steps.
+    pub fn head_scans(&self) -> HeadScans {
+        self.weights.head.scans()
     }
 
     /// Checks a batch and makes room for it.

@@ -189,6 +189,21 @@ fn prefill_and_decode_agree_bit_for_bit() {
 }
 
 #[test]
+fn two_bits_and_base_three_agree_bit_for_bit() {
+    for case in &CASES[3..] {
+        let run = |layout| {
+            let options = LoadOptions {
+                layout: Some(layout),
+                ..LoadOptions::default()
+            };
+            let model = load(*case, &options);
+            at_once(&model, &Threads::new(2), KvKind::F16, &tokens(6, 40))
+        };
+        assert!(run(Layout::P2) == run(Layout::B5), "{}", case.0);
+    }
+}
+
+#[test]
 fn sequences_in_one_batch_do_not_see_each_other() {
     for case in CASES {
         let model = load(case, &LoadOptions::default());
