@@ -1,4 +1,4 @@
-//! Other people's clients against the real appliance. The official OpenAI and Anthropic ones must list,
+//! Other people's clients against the real appliance. The official OpenAI, Anthropic and Ollama ones must list,
 //! chat, stream, stop and raise their own typed errors; a browser must show the page and hold a conversation. `tests/run` installs
 //! what they need and names the programs.
 
@@ -13,13 +13,36 @@ fn openai_for_python_works() {
     run(
         program("ONEBIT_TEST_PYTHON"),
         "tests/clients/openai_client.py",
+        App::shared(),
+        "/v1",
     );
 }
 
 #[test]
 #[ignore = "needs the openai package; tests/run installs it"]
 fn openai_for_javascript_works() {
-    run("node".into(), "tests/clients/openai_client.mjs");
+    run(
+        "node".into(),
+        "tests/clients/openai_client.mjs",
+        App::shared(),
+        "/v1",
+    );
+}
+
+#[test]
+#[ignore = "needs the ollama package; tests/run installs it"]
+fn ollama_for_python_works() {
+    let python = program("ONEBIT_TEST_PYTHON");
+    // It copies and deletes, so it has an appliance of its own.
+    let app = App::with_model(&[]);
+    run(python, "tests/clients/ollama_client.py", &app, "");
+}
+
+#[test]
+#[ignore = "needs the ollama package; tests/run installs it"]
+fn ollama_for_javascript_works() {
+    let app = App::with_model(&[]);
+    run("node".into(), "tests/clients/ollama_client.mjs", &app, "");
 }
 
 #[test]
@@ -28,13 +51,20 @@ fn anthropic_for_python_works() {
     run(
         program("ONEBIT_TEST_PYTHON"),
         "tests/clients/anthropic_client.py",
+        App::shared(),
+        "/v1",
     );
 }
 
 #[test]
 #[ignore = "needs the anthropic package; tests/run installs it"]
 fn anthropic_for_javascript_works() {
-    run("node".into(), "tests/clients/anthropic_client.mjs");
+    run(
+        "node".into(),
+        "tests/clients/anthropic_client.mjs",
+        App::shared(),
+        "/v1",
+    );
 }
 
 #[test]
@@ -62,11 +92,10 @@ fn program(variable: &str) -> PathBuf {
         .into()
 }
 
-fn run(program: PathBuf, script: &str) {
-    let app = App::shared();
+fn run(program: PathBuf, script: &str, app: &App, prefix: &str) {
     let output = Command::new(&program)
         .arg(root().join(script))
-        .arg(format!("http://{}/v1", app.address()))
+        .arg(format!("http://{}{prefix}", app.address()))
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     assert!(

@@ -20,7 +20,7 @@ fn health_and_status_answer() {
 #[test]
 fn the_root_leads_to_the_page_and_the_page_is_strict() {
     let client = App::shared().client();
-    let root = client.get("/");
+    let root = client.with_header("Accept", "text/html").get("/");
     assert!((300..400).contains(&root.status), "{}", root.status);
     assert_eq!(root.header("location"), Some("/app/"));
     let page = client.get("/app/");

@@ -28,9 +28,10 @@ mod bad_requests; // every refusal, in the dialect's shape, and the process live
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod health; // the first answer, and who may ask
-mod openai;
-mod responses; // OpenAI's Responses: items, events, what is kept // models, chat, completions, streams
+mod ollama; // the same by Ollama's names, in lines, with its refusals
+mod openai; // models, chat, completions, streams
+mod responses; // OpenAI's Responses: items, events, what is kept
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
-mod clients; // the official OpenAI and Anthropic clients for Python and JavaScript
+mod clients; // the official OpenAI, Anthropic and Ollama clients for Python and JavaScript
 mod full; // minutes of work: parity with llama.cpp, perplexity, many streams

@@ -1,4 +1,4 @@
-//! Server-sent events: frames out of values, a heartbeat in silence, an orderly end.
+//! Server-sent events and JSON lines: frames out of values, a heartbeat in silence, an orderly end.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use serde_json::Value;
 
 /// Silence after which a comment is sent. Proxies and phones cut quiet connections after 30 s or more.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -67,12 +68,31 @@ pub(super) fn sse_with(
             Err(_) => Some((Ok(Bytes::from_static(heartbeat)), frames)),
         }
     });
-    let mut response = Response::new(Body::from_stream(bytes));
+    streamed(Body::from_stream(bytes), "text/event-stream; charset=utf-8")
+}
+
+/// A response that streams values, one a line. The format has no comments, so `beat` makes the line that
+/// fills a silence. Dropping the response drops the stream.
+pub(super) fn json_lines(
+    lines: impl Stream<Item = Value> + Send + 'static,
+    beat: impl Fn() -> Value + Send + 'static,
+) -> Response {
+    let state = (Box::pin(lines), beat);
+    let bytes = stream::unfold(state, |(mut lines, beat)| async move {
+        let line = match tokio::time::timeout(HEARTBEAT, lines.next()).await {
+            Ok(line) => line?,
+            Err(_) => beat(),
+        };
+        let bytes = Bytes::from(format!("{line}\n"));
+        Some((Ok::<_, Infallible>(bytes), (lines, beat)))
+    });
+    streamed(Body::from_stream(bytes), "application/x-ndjson")
+}
+
+fn streamed(body: Body, content_type: &'static str) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, no-transform"),
@@ -107,5 +127,17 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(body, ": still here\n\n: still here\n\ndata: x\n\n");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn lines_end_with_a_newline_and_silence_is_filled() {
+        let quiet = stream::once(async {
+            tokio::time::sleep(HEARTBEAT + HEARTBEAT / 2).await;
+            serde_json::json!({"done": true})
+        });
+        let response = json_lines(quiet, || serde_json::json!({"done": false}));
+        let body = axum::body::to_bytes(response.into_body(), 1000)
+            .await
+            .unwrap();
+        assert_eq!(body, "{\"done\":false}\n{\"done\":true}\n");
     }
 }

@@ -12,6 +12,7 @@ mod frames;
 mod guard;
 mod health;
 mod native;
+mod ollama;
 mod openai;
 mod routes;
 mod server;

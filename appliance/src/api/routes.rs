@@ -9,7 +9,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
-use super::{anthropic, assets, guard, health, native, openai, shared};
+use super::{anthropic, assets, guard, health, native, ollama, openai, shared};
 use crate::app::{App, new_id};
 use crate::domain::Scope;
 
@@ -58,7 +58,7 @@ fn table() -> Vec<Route> {
     const POST: Method = Method::POST;
     vec![
         route(GET, "/health", Public, health::health),
-        route(GET, "/", Public, || async { Redirect::temporary("/app/") }),
+        route(GET, "/", Public, ollama::root),
         route(GET, "/app", Public, || async {
             Redirect::temporary("/app/")
         }),
@@ -93,6 +93,22 @@ fn table() -> Vec<Route> {
             Chat,
             anthropic::messages::count,
         ),
+        // Ollama
+        route(GET, "/api/version", Public, ollama::version),
+        route(GET, "/api/tags", Chat, ollama::models::tags),
+        route(GET, "/api/ps", Chat, ollama::models::ps),
+        route(POST, "/api/show", Chat, ollama::models::show),
+        route(POST, "/api/chat", Chat, ollama::chat::answer),
+        route(POST, "/api/generate", Chat, ollama::generate::answer),
+        route(POST, "/api/embed", Chat, ollama::embed::embed),
+        route(POST, "/api/embeddings", Chat, ollama::embed::embeddings),
+        route(POST, "/api/pull", Owner, ollama::pull::pull),
+        route(POST, "/api/copy", Owner, ollama::manage::copy),
+        route(Method::DELETE, "/api/delete", Owner, ollama::manage::delete),
+        route(POST, "/api/create", Owner, ollama::manage::no_create),
+        route(POST, "/api/push", Owner, ollama::manage::no_push),
+        route(GET, "/api/blobs/{digest}", Owner, ollama::manage::blob),
+        route(POST, "/api/blobs/{digest}", Owner, ollama::manage::no_blob),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),
@@ -175,6 +191,9 @@ async fn no_route(request: Request) -> Response {
         request.method().to_string(),
         request.uri().path().to_owned(),
     );
+    if shared::is_ollama(&path) {
+        return ollama::no_route();
+    }
     let error = RequestError::NoRoute {
         method,
         path: path.clone(),
@@ -243,7 +262,8 @@ mod tests {
                 "/app",
                 "/app/",
                 "/app/{*path}",
-                "/favicon.ico"
+                "/favicon.ico",
+                "/api/version"
             ]
         );
     }

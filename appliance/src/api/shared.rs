@@ -1,4 +1,4 @@
-//! Paths that two dialects share: the header that only one of them sends decides.
+//! Paths that several dialects share: a header that only one of them sends, or the path itself, decides.
 
 use axum::extract::Request;
 use axum::handler::Handler;
@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::anthropic::Anthropic;
 use super::failure::Failure;
+use super::ollama::Ollama;
 use super::openai::OpenAi;
 use super::{anthropic, openai};
 use crate::app::App;
@@ -15,6 +16,15 @@ use crate::error::Failing;
 /// Whether an Anthropic client asks: its API demands this header of everyone.
 fn is_anthropic(headers: &HeaderMap) -> bool {
     headers.contains_key("anthropic-version")
+}
+
+/// Whether a path is Ollama's: below `/api`, but not the versioned paths that other servers have there.
+pub(super) fn is_ollama(path: &str) -> bool {
+    let versioned = ["/api/v0", "/api/v1"].iter().any(|prefix| {
+        let rest = path.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    (path == "/api" || path.starts_with("/api/")) && !versioned
 }
 
 /// `GET /v1/models`
@@ -48,7 +58,24 @@ where
 {
     if path.starts_with("/v1/messages") || (path.starts_with("/v1/") && is_anthropic(headers)) {
         Failure::<Anthropic>::from(error).into_response()
+    } else if is_ollama(path) {
+        Failure::<Ollama>::from(error).into_response()
     } else {
         Failure::<OpenAi>::from(error).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ollamas_own_paths_speak_its_shape() {
+        for path in ["/api", "/api/", "/api/chat", "/api/v2", "/api/v10/x"] {
+            assert!(is_ollama(path), "{path}");
+        }
+        for path in ["/", "/apis", "/api/v0", "/api/v1/models", "/v1/chat"] {
+            assert!(!is_ollama(path), "{path}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod builtin;
 pub mod catalog;
 mod chat;
+mod details;
 mod error;
 mod measure;
 mod models;
@@ -32,6 +33,7 @@ use crate::store::Store;
 
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 pub use chat::Answer;
+pub use details::Details;
 pub use error::AppError;
 pub use measure::Perplexity;
 pub use models::{ModelStatus, NewModel};
@@ -61,6 +63,7 @@ struct Inner {
     pool: Pool,
     means: Means,
     templates: prompt::Templates,
+    details: details::DetailsShelf,
     turns: turns::Turns,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
@@ -132,6 +135,7 @@ impl App {
             pool,
             means,
             templates: prompt::Templates::default(),
+            details: details::DetailsShelf::default(),
             turns: turns::Turns::default(),
             builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),

@@ -148,6 +148,23 @@ impl App {
         Ok(model)
     }
 
+    /// Gives a model a second name.
+    ///
+    /// # Errors
+    /// It is not known, or the name cannot be used or belongs to another file.
+    pub async fn copy_model(&self, source: &str, name: &str) -> Result<Model, AppError> {
+        if slug(name).as_deref() != Some(name) {
+            return Err(AppError::BadName(name.to_owned()));
+        }
+        let model = Model {
+            id: name.to_owned(),
+            imported_at: now_ms(),
+            ..self.model(source).await?
+        };
+        self.inner.store.models().put(&model).await?;
+        Ok(model)
+    }
+
     /// Forgets a model and deletes its file when no other model uses it.
     ///
     /// # Errors

@@ -150,6 +150,8 @@ pub struct Sampling {
     pub min_p: Option<f32>,
     /// Divide (or multiply, below zero) the logits of tokens that were seen; 1 does nothing.
     pub repetition_penalty: Option<f32>,
+    /// How many of the latest tokens count as seen, for all three penalties; 0 counts every one.
+    pub repetition_window: Option<usize>,
     /// Subtract once from the logits of tokens that were seen.
     pub presence_penalty: Option<f32>,
     /// Subtract for every time that a token was seen.

@@ -61,6 +61,7 @@ impl Options {
             frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?,
             seed: self.seed.map(i64::cast_unsigned),
             logit_bias: self.logit_bias()?,
+            ..Sampling::default()
         })
     }
 

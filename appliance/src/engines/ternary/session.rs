@@ -29,7 +29,7 @@ const TOP_K: usize = 40;
 const TOP_P: f32 = 0.95;
 const MIN_P: f32 = 0.05;
 
-/// Tokens that the repetition penalties look back on.
+/// Tokens that the repetition penalties look back on when nothing is said.
 const REPETITION_WINDOW: usize = 64;
 
 /// A loaded model; dropping it ends its thread.
@@ -246,7 +246,7 @@ fn sampler_config(
         top_p: sampling.top_p.unwrap_or(TOP_P),
         min_p: sampling.min_p.unwrap_or(MIN_P),
         repetition_penalty: sampling.repetition_penalty.unwrap_or(1.0),
-        repetition_window: REPETITION_WINDOW,
+        repetition_window: sampling.repetition_window.unwrap_or(REPETITION_WINDOW),
         presence_penalty: sampling.presence_penalty.unwrap_or(0.0),
         frequency_penalty: sampling.frequency_penalty.unwrap_or(0.0),
         seed,

@@ -43,6 +43,12 @@ pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'stat
     set("top_k", s.top_k.map(Value::from));
     set("min_p", s.min_p.map(Value::from));
     set("repeat_penalty", s.repetition_penalty.map(Value::from));
+    // llama-server says -1 for all of the context.
+    let window = s.repetition_window.map(|n| match n {
+        0 => Value::from(-1),
+        n => Value::from(n),
+    });
+    set("repeat_last_n", window);
     set("presence_penalty", s.presence_penalty.map(Value::from));
     set("frequency_penalty", s.frequency_penalty.map(Value::from));
     set("seed", s.seed.map(Value::from));

@@ -1,0 +1,120 @@
+//! `POST /api/chat`.
+//!
+//! Ignored, because they change nothing here: `truncate` and `shift` (a conversation that outgrows its context
+//! is refused with its size), `num_ctx` and the rest of what [`super::options`] names.
+
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::body::{Body, RequestError, Wire};
+use super::super::failure::Failure;
+use super::messages::{self, MessageBody, ToolBody};
+use super::options::{self, Options};
+use super::reply::{Form, Reply};
+use super::{Ollama, OllamaError, find};
+use crate::app::App;
+use crate::domain::{ChatRequest, Input, Model, Peer, Scope};
+
+#[derive(Deserialize)]
+pub(in super::super) struct ChatBody {
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    messages: Vec<MessageBody>,
+    tools: Option<Vec<ToolBody>>,
+    stream: Option<bool>,
+    format: Option<Value>,
+    options: Option<Map<String, Value>>,
+    think: Option<Value>,
+    keep_alive: Option<Value>,
+    #[serde(default)]
+    logprobs: bool,
+    top_logprobs: Option<i64>,
+}
+
+impl Wire for ChatBody {
+    type Dialect = Ollama;
+}
+
+pub(in super::super) async fn answer(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<ChatBody>,
+) -> Result<Response, Failure<Ollama>> {
+    let arrived = Instant::now();
+    if body.model.is_empty() {
+        return Err(RequestError::field("model", "is required").into());
+    }
+    let model = find(&app, &body.model).await?;
+    let unload = options::unloads(body.keep_alive.as_ref())?;
+    let reply = Reply {
+        model: body.model,
+        form: Form::Chat,
+        stream: body.stream.unwrap_or(true),
+        unload,
+        arrived,
+    };
+    if body.messages.is_empty() {
+        return Ok(touch(&app, &peer, &model, reply).await?);
+    }
+    may_unload(&peer, unload)?;
+    let messages = messages::messages(body.messages)?;
+    let options = Options(body.options.unwrap_or_default());
+    let thinking = options::thinking(body.think)?;
+    can_think(&app, &model, thinking).await?;
+    let request = ChatRequest {
+        sampling: options.sampling()?,
+        limits: options.limits()?,
+        logprobs: options::logprobs(body.logprobs, body.top_logprobs)?,
+        tools: messages::tools(body.tools.unwrap_or_default())?,
+        shape: options::shape(body.format)?,
+        thinking,
+        ..ChatRequest::new(model.id, Input::Messages(messages))
+    };
+    Ok(reply.answer(app, request).await?)
+}
+
+/// A request without a question loads the model, or unloads it.
+pub(super) async fn touch(
+    app: &App,
+    peer: &Peer,
+    model: &Model,
+    reply: Reply,
+) -> Result<Response, OllamaError> {
+    may_unload(peer, reply.unload)?;
+    if reply.unload {
+        app.unload(&model.id).await?;
+        return Ok(reply.silent("unload"));
+    }
+    app.load(&model.id).await?;
+    Ok(reply.silent("load"))
+}
+
+/// Whoever only chats must not take a model away from others.
+pub(super) fn may_unload(peer: &Peer, unload: bool) -> Result<(), OllamaError> {
+    match unload && !peer.holds(Scope::Owner) {
+        true => Err(OllamaError::NotOwner),
+        false => Ok(()),
+    }
+}
+
+/// Refuses thinking of a model that knows no thinking.
+pub(super) async fn can_think(
+    app: &App,
+    model: &Model,
+    thinking: Option<bool>,
+) -> Result<(), OllamaError> {
+    // Models that are no file here have no template to look into.
+    if thinking != Some(true) || !model.has_template || app.details(model).await?.thinks() {
+        return Ok(());
+    }
+    Err(OllamaError::Cannot {
+        model: model.id.clone(),
+        what: "thinking",
+    })
+}

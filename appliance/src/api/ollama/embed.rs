@@ -1,0 +1,135 @@
+//! `POST /api/embed` and the older `/api/embeddings`. A model whose engine makes no vectors is refused by name.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::body::{Body, RequestError, Wire};
+use super::super::failure::{Failure, json as answer};
+use super::{Ollama, OllamaError, find};
+use crate::app::{App, AppError, EngineError};
+use crate::domain::Model;
+
+/// Texts in one request.
+const TEXTS_MAX: usize = 2048;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// `truncate`, `options` and `keep_alive` are ignored.
+#[derive(Deserialize)]
+pub(in super::super) struct EmbedBody {
+    #[serde(default)]
+    model: String,
+    input: Option<Texts>,
+    dimensions: Option<usize>,
+}
+
+impl Wire for EmbedBody {
+    type Dialect = Ollama;
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct EmbeddingsBody {
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    prompt: String,
+}
+
+impl Wire for EmbeddingsBody {
+    type Dialect = Ollama;
+}
+
+pub(in super::super) async fn embed(
+    State(app): State<App>,
+    Body(body): Body<EmbedBody>,
+) -> Result<Response, Failure<Ollama>> {
+    let arrived = Instant::now();
+    let texts = match body.input {
+        None => Vec::new(),
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Many(texts)) => texts,
+    };
+    if texts.len() > TEXTS_MAX {
+        let why = format!("may hold at most {TEXTS_MAX} texts");
+        return Err(RequestError::field("input", why).into());
+    }
+    let model = find(&app, &body.model).await?;
+    let (mut vectors, load) = vectors(&app, &model, texts).await?;
+    for vector in &mut vectors {
+        vector.truncate(body.dimensions.unwrap_or(usize::MAX));
+        normalise(vector);
+    }
+    let nanoseconds =
+        |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Ok(answer(
+        StatusCode::OK,
+        &json!({
+            "model": body.model,
+            "embeddings": vectors,
+            "total_duration": nanoseconds(arrived.elapsed()),
+            "load_duration": nanoseconds(load),
+        }),
+    ))
+}
+
+pub(in super::super) async fn embeddings(
+    State(app): State<App>,
+    Body(body): Body<EmbeddingsBody>,
+) -> Result<Response, Failure<Ollama>> {
+    let model = find(&app, &body.model).await?;
+    let (vectors, _) = vectors(&app, &model, vec![body.prompt]).await?;
+    let vector = vectors.into_iter().next().unwrap_or_default();
+    Ok(answer(StatusCode::OK, &json!({ "embedding": vector })))
+}
+
+/// One vector for each text, and how long the model took to load.
+async fn vectors(
+    app: &App,
+    model: &Model,
+    texts: Vec<String>,
+) -> Result<(Vec<Vec<f32>>, std::time::Duration), OllamaError> {
+    let begun = Instant::now();
+    let (_, lease) = app.load(&model.id).await?;
+    let load = begun.elapsed();
+    match lease.embed(texts).await {
+        Ok(vectors) => Ok((vectors, load)),
+        Err(EngineError::Unsupported(_)) => Err(OllamaError::Cannot {
+            model: model.id.clone(),
+            what: "embeddings",
+        }),
+        Err(error) => Err(AppError::Engine(error).into()),
+    }
+}
+
+/// Brings a vector to length 1, as `/api/embed` promises.
+fn normalise(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_have_length_one_or_none() {
+        let mut vector = [3.0, 4.0];
+        normalise(&mut vector);
+        assert_eq!(vector, [0.6, 0.8]);
+        let mut nothing = [0.0; 2];
+        normalise(&mut nothing);
+        assert_eq!(nothing, [0.0; 2]);
+    }
+}
