@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::openai;
-use crate::support::{Answer, App, Client};
+use crate::support::client::Answer;
+use crate::support::{App, Client};
 
 /// The default model's name as Ollama's clients know it.
 fn model(client: &Client) -> String {
