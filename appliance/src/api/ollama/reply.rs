@@ -363,6 +363,7 @@ mod tests {
 
     fn finished() -> ChatEvent {
         ChatEvent::Finished(Finish {
+            stop: None,
             reason: FinishReason::Length,
             usage: Usage {
                 prompt_tokens: 5,
