@@ -16,4 +16,5 @@ pub mod error;
 pub mod fetch;
 pub mod host;
 pub mod process;
+pub mod rag;
 pub mod store;

@@ -2,6 +2,7 @@
 //! rows to `store`, so that neither can leak into the other.
 
 pub mod chat;
+pub mod document;
 pub mod id;
 pub mod machine;
 pub mod model;
