@@ -19,10 +19,11 @@ const finished = async (page) => {
   return answered(page);
 };
 
-test('the root leads to the page', async () => {
-  const response = await fetch(root, { redirect: 'manual' });
+test('the root leads a browser to the page, and tells a client who answers', async () => {
+  const response = await fetch(root, { redirect: 'manual', headers: { accept: 'text/html' } });
   assert.ok([301, 302, 303, 307, 308].includes(response.status), `status ${response.status}`);
   assert.match(response.headers.get('location') ?? '', /\/app\/?$/);
+  assert.equal(await (await fetch(root)).text(), 'Ollama is running');
 });
 
 test('the content policy is strict', async () => {
