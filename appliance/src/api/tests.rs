@@ -333,6 +333,7 @@ async fn a_stream_and_a_whole_answer_say_the_same() {
         json!({
             "prompt_tokens": 4, "completion_tokens": 16, "total_tokens": 20,
             "prompt_tokens_details": text["usage"]["prompt_tokens_details"],
+            "completion_tokens_details": {"reasoning_tokens": 0},
         })
     );
 }

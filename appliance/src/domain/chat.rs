@@ -291,6 +291,8 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens made.
     pub completion_tokens: usize,
+    /// Those of them that the model thought before it spoke, its marks of thinking included.
+    pub reasoning_tokens: usize,
 }
 
 /// Where the time of a request went.
@@ -413,6 +415,7 @@ mod tests {
             prompt_tokens: 110,
             cached_tokens: 10,
             completion_tokens: 21,
+            reasoning_tokens: 0,
         };
         let timings = Timings {
             queued: Duration::from_millis(5),

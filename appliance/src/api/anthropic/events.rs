@@ -249,6 +249,7 @@ mod tests {
                     prompt_tokens: 9,
                     cached_tokens: 4,
                     completion_tokens: 3,
+                    reasoning_tokens: 0,
                 },
                 timings: Timings::default(),
             }),

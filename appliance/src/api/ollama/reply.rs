@@ -369,6 +369,7 @@ mod tests {
                 prompt_tokens: 5,
                 cached_tokens: 1,
                 completion_tokens: 3,
+                reasoning_tokens: 0,
             },
             timings: Timings {
                 queued: Duration::ZERO,

@@ -48,11 +48,31 @@ pub(in super::super) struct ChatBody {
     /// The older form of `tool_choice`.
     function_call: Option<ToolChoiceBody>,
     response_format: Option<FormatBody>,
+    reasoning_effort: Option<String>,
     /// What Qwen's clients send to turn thinking off and on.
     enable_thinking: Option<bool>,
+    /// The same, as llama-server and vLLM take it.
+    chat_template_kwargs: Option<TemplateBody>,
     modalities: Option<Vec<String>>,
     #[serde(flatten)]
     options: Options,
+}
+
+#[derive(Deserialize)]
+struct TemplateBody {
+    enable_thinking: Option<bool>,
+}
+
+/// Reads `reasoning_effort`, of which models that only know yes and no take whether there is any.
+fn effort(word: &str) -> Result<bool, RequestError> {
+    match word {
+        "none" => Ok(false),
+        "minimal" | "low" | "medium" | "high" | "xhigh" => Ok(true),
+        other => Err(RequestError::field(
+            "reasoning_effort",
+            format!("is `{other}`; it can be none, minimal, low, medium, high or xhigh"),
+        )),
+    }
 }
 
 impl Wire for ChatBody {
@@ -110,6 +130,14 @@ impl TryFrom<ChatBody> for Asked {
             tools.push(tools::tool(function)?);
         }
         let tool_choice = tools::choice(body.tool_choice.or(body.function_call), &tools)?;
+        let thinking = body
+            .chat_template_kwargs
+            .and_then(|template| template.enable_thinking)
+            .or(body.enable_thinking);
+        let thinking = match body.reasoning_effort.as_deref() {
+            Some(word) => Some(effort(word)?),
+            None => thinking,
+        };
         let request = ChatRequest {
             sampling: body.options.sampling()?,
             limits: body.options.limits(body.max_tokens, "max_tokens")?,
@@ -117,7 +145,7 @@ impl TryFrom<ChatBody> for Asked {
             tools,
             tool_choice,
             shape: tools::shape(body.response_format)?,
-            thinking: body.enable_thinking,
+            thinking,
             ..ChatRequest::new(body.model, Input::Messages(messages))
         };
         let several = |index: usize| {
@@ -538,6 +566,7 @@ mod tests {
             ("response_format", json!({"type": "json_schema"})),
             ("modalities", json!(["audio"])),
             ("top_logprobs", json!(2)),
+            ("reasoning_effort", json!("much")),
             ("n", json!(0)),
             ("max_tokens", json!(0)),
             ("messages", json!([])),

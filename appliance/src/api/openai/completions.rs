@@ -113,6 +113,12 @@ impl TryFrom<CompletionBody> for Asked {
                 format!("must hold 1 to {PROMPTS_MAX} prompts"),
             ));
         }
+        if body.echo && body.logprobs.is_some() {
+            return Err(RequestError::Unsupported {
+                param: "logprobs",
+                why: "the tokens of a prompt are read and not judged; leave `echo` out",
+            });
+        }
         if body.echo && inputs.iter().any(|input| matches!(input, Input::Tokens(_))) {
             return Err(RequestError::Unsupported {
                 param: "echo",
@@ -210,6 +216,7 @@ impl Writer {
         let mut sum = Usage::default();
         for (index, finish) in finishes {
             sum.completion_tokens += finish.usage.completion_tokens;
+            sum.reasoning_tokens += finish.usage.reasoning_tokens;
             if index.is_multiple_of(self.choices) {
                 sum.prompt_tokens += finish.usage.prompt_tokens;
                 sum.cached_tokens += finish.usage.cached_tokens;
@@ -250,7 +257,7 @@ impl Writer {
                 json!({
                     "index": index,
                     "text": texts[*index],
-                    "logprobs": logprobs_view(&logprobs[*index]),
+                    "logprobs": logprobs_view(&logprobs[*index], 0),
                     "finish_reason": finish_reason(finish.reason),
                 })
             })
@@ -265,10 +272,11 @@ impl Writer {
 
     fn frames(self, events: Events, echoes: Vec<String>) -> impl stream::Stream<Item = Frame> {
         let wanted = echoes.len();
-        let state = (self, events, echoes, Vec::new(), false);
+        let texts: Vec<Sent> = echoes.into_iter().map(Sent::after).collect();
+        let state = (self, events, texts, Vec::new(), false);
         let frames = stream::unfold(
             state,
-            move |(writer, mut events, mut echoes, mut finishes, ended)| async move {
+            move |(writer, mut events, mut texts, mut finishes, ended)| async move {
                 if ended {
                     return None;
                 }
@@ -277,11 +285,8 @@ impl Writer {
                         if let ChatEvent::Finished(finish) = &event {
                             finishes.push((index, *finish));
                         }
-                        let echo = std::mem::take(&mut echoes[index]);
-                        (
-                            writer.chunk(index, &event, echo).into_iter().collect(),
-                            false,
-                        )
+                        let chunk = writer.chunk(index, &event, &mut texts[index]);
+                        (chunk.into_iter().collect(), false)
                     }
                     Some(Err(error)) => (vec![error_frame(&error)], true),
                     None if finishes.len() < wanted => (
@@ -299,21 +304,25 @@ impl Writer {
                 };
                 Some((
                     stream::iter(frames),
-                    (writer, events, echoes, finishes, ended),
+                    (writer, events, texts, finishes, ended),
                 ))
             },
         );
         frames.flatten()
     }
 
-    fn chunk(&self, index: usize, event: &ChatEvent, echo: String) -> Option<Frame> {
+    fn chunk(&self, index: usize, event: &ChatEvent, sent: &mut Sent) -> Option<Frame> {
         let (text, logprobs, finish) = match event {
             ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }
             | ChatEvent::CallArguments { .. } => return None,
-            ChatEvent::Queued { .. } if echo.is_empty() => return None,
-            ChatEvent::Queued { .. } => (echo, Value::Null, None),
-            ChatEvent::Piece(piece) => (piece.text.clone(), logprobs_view(&piece.logprobs), None),
+            ChatEvent::Queued { .. } if sent.echo.is_empty() => return None,
+            ChatEvent::Queued { .. } => (std::mem::take(&mut sent.echo), Value::Null, None),
+            ChatEvent::Piece(piece) => {
+                let logprobs = logprobs_view(&piece.logprobs, sent.chars);
+                sent.chars += piece.logprobs.iter().map(chars).sum::<usize>();
+                (piece.text.clone(), logprobs, None)
+            }
             ChatEvent::Finished(finish) => (String::new(), Value::Null, Some(finish)),
         };
         let choice = json!({
@@ -333,17 +342,37 @@ impl Writer {
     }
 }
 
-/// Log probabilities as text completions write them.
-fn logprobs_view(logprobs: &[TokenLogprob]) -> Value {
+/// What one streamed answer has sent.
+struct Sent {
+    /// The prompt, while it is still to be sent back.
+    echo: String,
+    /// Characters of the tokens whose log probabilities have gone out.
+    chars: usize,
+}
+
+impl Sent {
+    fn after(echo: String) -> Sent {
+        Sent { echo, chars: 0 }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn chars(token: &TokenLogprob) -> usize {
+    text(&token.bytes).chars().count()
+}
+
+/// Log probabilities as text completions write them; the first token stands at `offset` of the answer.
+fn logprobs_view(logprobs: &[TokenLogprob], mut offset: usize) -> Value {
     if logprobs.is_empty() {
         return Value::Null;
     }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut offset = 0;
     let mut offsets = Vec::with_capacity(logprobs.len());
     for token in logprobs {
         offsets.push(offset);
-        offset += text(&token.bytes).chars().count();
+        offset += chars(token);
     }
     let top = |token: &TokenLogprob| -> Value {
         token
@@ -400,5 +429,20 @@ mod tests {
             assert!(error.contains(&format!("`{field}`")), "{field}: {error}");
         }
         assert!(parse(json!({"prompt": [1], "echo": true})).is_err());
+        let judged = parse(json!({"prompt": "a", "echo": true, "logprobs": 1})).err();
+        assert!(judged.unwrap().contains("`logprobs`"));
+    }
+
+    #[test]
+    fn offsets_go_on_where_the_last_piece_ended() {
+        let token = |text: &str| TokenLogprob {
+            id: 0,
+            bytes: text.as_bytes().to_vec(),
+            logprob: -1.0,
+            top: Vec::new(),
+        };
+        let view = logprobs_view(&[token("äb"), token("er")], 5);
+        assert_eq!(view["text_offset"], json!([5, 7]));
+        assert_eq!(logprobs_view(&[], 5), Value::Null);
     }
 }

@@ -98,15 +98,25 @@ fn join(parts: Vec<Part>) -> Result<String, RequestError> {
                     "has a text part without `text`",
                 ));
             }
-            _ => {
+            (other, _, _) => {
                 return Err(RequestError::Unsupported {
                     param: "messages",
-                    why: "this model reads text parts only",
+                    why: no_part(other),
                 });
             }
         }
     }
     Ok(texts.join("\n"))
+}
+
+/// Why a part that is no text is refused.
+pub(super) fn no_part(kind: &str) -> &'static str {
+    match kind {
+        "image_url" | "input_image" => "this model does not see images; describe them in text",
+        "input_audio" => "this model does not hear; send what was said as text",
+        "file" | "input_file" => "this route opens no files; send their text",
+        _ => "this model reads text parts only",
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +151,14 @@ mod tests {
             (json!({"role": "king", "content": "x"}), "king"),
             (
                 json!({"role": "user", "content": [{"type": "image_url"}]}),
+                "images",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "input_audio"}]}),
+                "does not hear",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "hologram"}]}),
                 "text parts",
             ),
             (

@@ -50,6 +50,7 @@ struct UsageView {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: Value,
+    completion_tokens_details: Value,
 }
 
 impl From<Usage> for UsageView {
@@ -59,6 +60,7 @@ impl From<Usage> for UsageView {
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens + usage.completion_tokens,
             prompt_tokens_details: json!({ "cached_tokens": usage.cached_tokens }),
+            completion_tokens_details: json!({ "reasoning_tokens": usage.reasoning_tokens }),
         }
     }
 }
@@ -75,6 +77,10 @@ fn total(finishes: &[Finish]) -> Usage {
         completion_tokens: finishes
             .iter()
             .map(|finish| finish.usage.completion_tokens)
+            .sum(),
+        reasoning_tokens: finishes
+            .iter()
+            .map(|finish| finish.usage.reasoning_tokens)
             .sum(),
     }
 }

@@ -1,7 +1,7 @@
 //! What a model wrote, read back into what it meant: thoughts, words and calls of tools.
 
 use super::calls::{Calls, Part};
-use super::thoughts::{Thought, Thoughts};
+use super::thoughts::{Place, Thought, Thoughts};
 use crate::domain::{ChatEvent, Finish, FinishReason, Piece, TokenLogprob};
 
 /// Reads the events of one answer.
@@ -13,6 +13,10 @@ pub(in crate::app) struct Reader {
     key: String,
     /// Tokens of thoughts, calls and text held back, which the next piece of text counts.
     tokens: usize,
+    /// Tokens of the thinking so far, its marks included.
+    reasoning: usize,
+    /// Tokens that may turn out to be the first of a thinking.
+    undecided: usize,
     /// Log probabilities whose text is still held back.
     logprobs: Vec<TokenLogprob>,
 }
@@ -25,6 +29,8 @@ impl Reader {
             calls,
             key,
             tokens: 0,
+            reasoning: 0,
+            undecided: 0,
             logprobs: Vec::new(),
         }
     }
@@ -35,7 +41,9 @@ impl Reader {
             ChatEvent::Piece(piece) => {
                 self.tokens += piece.tokens;
                 self.logprobs.extend(piece.logprobs);
+                let before = self.thoughts.place();
                 let thoughts = self.thoughts.push(&piece.text);
+                self.count(before, piece.tokens);
                 self.sort(thoughts)
             }
             ChatEvent::Finished(finish) => self.finish(finish),
@@ -43,8 +51,30 @@ impl Reader {
         }
     }
 
+    /// Counts the tokens of a piece that began in a place: what began in the thinking belongs to it, and so does
+    /// what turns out to have opened it.
+    fn count(&mut self, before: Place, tokens: usize) {
+        match (before, self.thoughts.place()) {
+            (Place::Before, Place::Before) => self.undecided += tokens,
+            (Place::Before, Place::Speaking) => self.undecided = 0,
+            (Place::Before, Place::Thinking | Place::Over) => {
+                self.reasoning += std::mem::take(&mut self.undecided) + tokens;
+            }
+            (Place::Thinking, _) => self.reasoning += tokens,
+            (Place::Over | Place::Speaking, _) => {}
+        }
+    }
+
     fn finish(&mut self, finish: Finish) -> Vec<ChatEvent> {
         let thoughts = std::mem::replace(&mut self.thoughts, Thoughts::after(""));
+        let mut usage = finish.usage;
+        // An engine that tells thoughts apart itself has counted them itself.
+        if usage.reasoning_tokens == 0 {
+            usage.reasoning_tokens = match thoughts.place() {
+                Place::Thinking => usage.completion_tokens, // it never spoke
+                Place::Before | Place::Over | Place::Speaking => self.reasoning,
+            };
+        }
         let mut events = self.sort(thoughts.finish().into_iter().collect());
         let mut reason = finish.reason;
         if let Some(calls) = self.calls.take() {
@@ -57,7 +87,11 @@ impl Reader {
         if !self.logprobs.is_empty() {
             events.push(self.piece(String::new()));
         }
-        events.push(ChatEvent::Finished(Finish { reason, ..finish }));
+        events.push(ChatEvent::Finished(Finish {
+            reason,
+            usage,
+            ..finish
+        }));
         events
     }
 
@@ -98,5 +132,50 @@ impl Reader {
             tokens: std::mem::take(&mut self.tokens),
             logprobs: std::mem::take(&mut self.logprobs),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Timings, Usage};
+
+    /// Reasoning tokens of an answer in pieces of one token each.
+    fn reasoning(prompt: &str, pieces: &[&str]) -> usize {
+        let mut reader = Reader::new(prompt, None, "k".into());
+        for text in pieces {
+            reader.read(ChatEvent::Piece(Piece {
+                text: (*text).to_owned(),
+                tokens: 1,
+                logprobs: Vec::new(),
+            }));
+        }
+        let finish = Finish {
+            reason: FinishReason::Stop,
+            stop: None,
+            usage: Usage {
+                completion_tokens: pieces.len(),
+                ..Usage::default()
+            },
+            timings: Timings::default(),
+        };
+        match reader.read(ChatEvent::Finished(finish)).pop() {
+            Some(ChatEvent::Finished(finish)) => finish.usage.reasoning_tokens,
+            other => panic!("{other:?} is no end"),
+        }
+    }
+
+    #[test]
+    fn tokens_of_the_thinking_are_counted_apart() {
+        for (prompt, pieces, expected) in [
+            ("", &["plain", " words"][..], 0),
+            ("", &["<think>", "a", " b", "</think>", "\n\n", "yes"], 4),
+            ("", &["\n", "<th", "ink>", "a", "</think>", "yes"], 5),
+            ("", &["\n", "<th", "in", " ice"], 0),
+            ("<think>\n", &["a", "b", "</think>", "yes"], 3),
+            ("<think>\n", &["a", "b", "c"], 3),
+        ] {
+            assert_eq!(reasoning(prompt, pieces), expected, "{pieces:?}");
+        }
     }
 }

@@ -17,19 +17,22 @@ pub(super) enum Thought {
 
 /// Reads one answer. Feed it pieces of any length.
 pub(super) struct Thoughts {
-    state: State,
+    place: Place,
     held: String,
     /// The thinking has begun with a word: white space before it belongs to nobody.
     thought: bool,
 }
 
-#[derive(PartialEq)]
-enum State {
-    /// Nothing but white space so far.
-    Start,
+/// Where in an answer the reader stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing but white space, or what may be the start of the opening marker.
+    Before,
+    /// In the thinking.
     Thinking,
-    /// The thinking is over; white space before the first word belongs to nobody.
+    /// Behind it, before the first word.
     Over,
+    /// Among the words.
     Speaking,
 }
 
@@ -38,14 +41,19 @@ impl Thoughts {
     pub(super) fn after(prompt: &str) -> Thoughts {
         let inside = prompt.trim_end().ends_with(OPEN);
         Thoughts {
-            state: if inside {
-                State::Thinking
+            place: if inside {
+                Place::Thinking
             } else {
-                State::Start
+                Place::Before
             },
             held: String::new(),
             thought: false,
         }
+    }
+
+    /// Where the reader stands.
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 
     /// Takes the next piece.
@@ -53,19 +61,19 @@ impl Thoughts {
         self.held.push_str(piece);
         let mut out = Vec::new();
         loop {
-            match self.state {
-                State::Start => {
+            match self.place {
+                Place::Before => {
                     let front = self.held.trim_start();
                     if let Some(rest) = front.strip_prefix(OPEN) {
                         self.held = rest.to_owned();
-                        self.state = State::Thinking;
+                        self.place = Place::Thinking;
                     } else if OPEN.starts_with(front) {
                         return out; // also where nothing is left
                     } else {
-                        self.state = State::Speaking;
+                        self.place = Place::Speaking;
                     }
                 }
-                State::Thinking => {
+                Place::Thinking => {
                     if !self.thought {
                         self.held = self.held.trim_start().to_owned();
                         self.thought = !self.held.is_empty();
@@ -74,7 +82,7 @@ impl Thoughts {
                         let thought = self.held[..at].trim_end().to_owned();
                         self.held.drain(..at + CLOSE.len());
                         give(&mut out, Thought::Reasoning(thought));
-                        self.state = State::Over;
+                        self.place = Place::Over;
                         continue;
                     }
                     // White space and a beginning of the closing marker wait for what follows.
@@ -93,16 +101,16 @@ impl Thoughts {
                     );
                     return out;
                 }
-                State::Over => {
+                Place::Over => {
                     let front = self.held.trim_start();
                     if front.is_empty() {
                         self.held.clear();
                         return out;
                     }
                     self.held = front.to_owned();
-                    self.state = State::Speaking;
+                    self.place = Place::Speaking;
                 }
-                State::Speaking => {
+                Place::Speaking => {
                     give(&mut out, Thought::Said(std::mem::take(&mut self.held)));
                     return out;
                 }
@@ -113,9 +121,9 @@ impl Thoughts {
     /// Ends the answer: what waited goes where it belongs.
     pub(super) fn finish(self) -> Option<Thought> {
         let rest = self.held;
-        let thought = match self.state {
-            State::Thinking => Thought::Reasoning(rest),
-            State::Start | State::Over | State::Speaking => Thought::Said(rest),
+        let thought = match self.place {
+            Place::Thinking => Thought::Reasoning(rest),
+            Place::Before | Place::Over | Place::Speaking => Thought::Said(rest),
         };
         let mut out = Vec::new();
         give(&mut out, thought);

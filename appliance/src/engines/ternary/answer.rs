@@ -181,6 +181,7 @@ impl Answer {
             prompt_tokens: self.prompt_len,
             cached_tokens: self.cached_len,
             completion_tokens: self.tokens.len() - self.prompt_len,
+            reasoning_tokens: 0, // told apart where the model's marks are known
         }
     }
 

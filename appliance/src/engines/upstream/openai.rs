@@ -161,6 +161,8 @@ pub struct Translator {
     told: Told,
     reason: Option<FinishReason>,
     pieces: usize,
+    /// Pieces of thoughts, which stand beside those of text.
+    thoughts: usize,
     done: bool,
     pieces_max: Option<usize>,
 }
@@ -206,6 +208,7 @@ impl Translator {
             .as_str()
             .filter(|text| !text.is_empty())
         {
+            self.thoughts += 1;
             events.push(ChatEvent::Reasoning(thought.to_owned()));
         }
         calls(&choice["delta"]["tool_calls"], &mut events);
@@ -255,7 +258,10 @@ impl Translator {
         let mut usage = self.usage;
         if usage.completion_tokens == 0 {
             // Some servers count nothing; one piece is one token with all engines we run.
-            usage.completion_tokens = self.pieces;
+            usage.completion_tokens = self.pieces + self.thoughts;
+        }
+        if usage.reasoning_tokens == 0 {
+            usage.reasoning_tokens = self.thoughts.min(usage.completion_tokens);
         }
         let timings = crate::domain::Timings {
             queued,
@@ -281,6 +287,9 @@ impl Translator {
         }
         if let Some(n) = number(&usage["prompt_tokens_details"]["cached_tokens"]) {
             self.usage.cached_tokens = n;
+        }
+        if let Some(n) = number(&usage["completion_tokens_details"]["reasoning_tokens"]) {
+            self.usage.reasoning_tokens = n;
         }
         let seconds = |value: &Value, scale: f64| {
             value
@@ -518,7 +527,8 @@ mod tests {
             Usage {
                 prompt_tokens: 5,
                 cached_tokens: 4,
-                completion_tokens: 2
+                completion_tokens: 2,
+                reasoning_tokens: 0,
             }
         );
         assert_eq!(

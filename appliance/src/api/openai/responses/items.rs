@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::super::super::body::RequestError;
+use super::super::messages::no_part;
 use crate::domain::{Message, Role, ToolCall};
 
 /// `input` as the list of items that it stands for; this is also the form in which it is kept.
@@ -120,10 +121,10 @@ fn words(content: &Value) -> Result<String, RequestError> {
         let field = match part["type"].as_str() {
             Some("refusal") => "refusal",
             Some("text" | "input_text" | "output_text" | "reasoning_text") => "text",
-            _ => {
+            other => {
                 return Err(RequestError::Unsupported {
                     param: "input",
-                    why: "this model reads text parts only",
+                    why: no_part(other.unwrap_or_default()),
                 });
             }
         };
@@ -185,7 +186,7 @@ mod tests {
             ),
             (
                 json!([{"role": "user", "content": [{"type": "input_image"}]}]),
-                "text parts",
+                "images",
             ),
             (
                 json!([{"type": "function_call_output", "call_id": "c", "output": "x"}]),

@@ -219,8 +219,7 @@ impl Writer {
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": { "cached_tokens": usage.cached_tokens },
             "output_tokens": usage.completion_tokens,
-            // Engines count thoughts among the output and not apart.
-            "output_tokens_details": { "reasoning_tokens": 0 },
+            "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         });
         if cut {
