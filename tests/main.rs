@@ -33,5 +33,6 @@ mod openai; // models, chat, completions, streams
 mod responses; // OpenAI's Responses: items, events, what is kept
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
+mod appimage; // the AppImage from awkward places, and install.sh with it
 mod clients; // the official OpenAI, Anthropic and Ollama clients for Python and JavaScript
 mod full; // minutes of work: parity with llama.cpp, perplexity, many streams
