@@ -30,7 +30,8 @@ mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod health; // the first answer, and who may ask
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
-mod responses; // OpenAI's Responses: items, events, what is kept
+mod responses;
+mod service; // what systemd hears // OpenAI's Responses: items, events, what is kept
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
 mod appimage; // the AppImage from awkward places, and install.sh with it

@@ -16,6 +16,7 @@ mod ppl;
 mod pull;
 mod route;
 mod serve;
+mod service;
 mod status;
 
 use std::io::IsTerminal;

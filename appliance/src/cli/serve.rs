@@ -3,15 +3,17 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
+use super::service::Service;
 use crate::api::Server;
 use crate::app::{App, VERSION};
-use crate::config::Config;
+use crate::config::{Config, environment};
 
 /// Says, in the data directory, who serves it and where; other commands find the appliance by it.
 pub(super) const PRESENCE_FILE: &str = "serving.json";
@@ -37,7 +39,18 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         println!("listening on http://{address}");
     }
     tracing::info!(version = VERSION, data = %data.display(), "ready");
+    let service = Arc::new(Service::find(&environment));
+    let alive = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.keep_alive(&data).await }
+    });
     let stop = stop_signal()?;
+    service.ready();
+    let stop = async move {
+        stop.await;
+        alive.abort();
+        service.stopping();
+    };
     let drained = server.run(app.clone(), stop, drain).await;
     if !drained {
         tracing::warn!(
