@@ -27,7 +27,9 @@ mod anthropic; // messages, their events and their token count
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
+mod embeddings; // vectors, with an engine that makes them and without
 mod health; // the first answer, and who may ask
+mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod responses;

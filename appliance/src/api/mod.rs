@@ -6,11 +6,13 @@
 mod answers;
 mod anthropic;
 mod assets;
+mod base64;
 mod body;
 mod failure;
 mod frames;
 mod guard;
 mod health;
+mod llamacpp;
 mod native;
 mod ollama;
 mod openai;

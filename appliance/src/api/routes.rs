@@ -9,7 +9,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
-use super::{anthropic, assets, guard, health, native, ollama, openai, shared};
+use super::{anthropic, assets, guard, health, llamacpp, native, ollama, openai, shared};
 use crate::app::{App, new_id};
 use crate::domain::Scope;
 
@@ -85,6 +85,12 @@ fn table() -> Vec<Route> {
             openai::responses::input_items,
         ),
         route(POST, "/v1/moderations", Chat, openai::moderations::refuse),
+        route(
+            POST,
+            "/v1/embeddings",
+            Chat,
+            openai::embeddings::answer_with_vectors,
+        ),
         // Anthropic
         route(POST, "/v1/messages", Chat, anthropic::messages::answer),
         route(
@@ -109,6 +115,37 @@ fn table() -> Vec<Route> {
         route(POST, "/api/push", Owner, ollama::manage::no_push),
         route(GET, "/api/blobs/{digest}", Owner, ollama::manage::blob),
         route(POST, "/api/blobs/{digest}", Owner, ollama::manage::no_blob),
+        // llama.cpp's server: its own, and OpenAI's without the version
+        route(POST, "/completion", Chat, llamacpp::completion::completion),
+        route(POST, "/completions", Chat, llamacpp::completion::completion),
+        route(POST, "/infill", Chat, llamacpp::completion::infill),
+        route(POST, "/tokenize", Chat, llamacpp::tokens::tokenize),
+        route(POST, "/detokenize", Chat, llamacpp::tokens::detokenize),
+        route(
+            POST,
+            "/apply-template",
+            Chat,
+            llamacpp::tokens::apply_template,
+        ),
+        route(POST, "/embedding", Chat, llamacpp::embedding::embedding),
+        route(GET, "/props", Chat, llamacpp::props::props),
+        route(POST, "/props", Owner, llamacpp::props::no_props),
+        route(GET, "/slots", Chat, llamacpp::props::slots),
+        route(POST, "/slots/{id}", Chat, llamacpp::props::no_slots),
+        route(GET, "/lora-adapters", Chat, llamacpp::props::lora_adapters),
+        route(POST, "/lora-adapters", Owner, llamacpp::props::no_lora),
+        route(POST, "/rerank", Chat, llamacpp::props::no_rerank),
+        route(POST, "/reranking", Chat, llamacpp::props::no_rerank),
+        route(POST, "/v1/rerank", Chat, llamacpp::props::no_rerank),
+        route(POST, "/v1/reranking", Chat, llamacpp::props::no_rerank),
+        route(POST, "/chat/completions", Chat, openai::chat::answer),
+        route(
+            POST,
+            "/embeddings",
+            Chat,
+            openai::embeddings::answer_with_vectors,
+        ),
+        route(GET, "/models", Chat, openai::models::list),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),

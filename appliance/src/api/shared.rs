@@ -7,9 +7,10 @@ use axum::response::{IntoResponse, Response};
 
 use super::anthropic::Anthropic;
 use super::failure::Failure;
+use super::llamacpp::LlamaCpp;
 use super::ollama::Ollama;
 use super::openai::OpenAi;
-use super::{anthropic, openai};
+use super::{anthropic, llamacpp, openai};
 use crate::app::App;
 use crate::error::Failing;
 
@@ -60,6 +61,8 @@ where
         Failure::<Anthropic>::from(error).into_response()
     } else if is_ollama(path) {
         Failure::<Ollama>::from(error).into_response()
+    } else if llamacpp::owns(path) {
+        Failure::<LlamaCpp>::from(error).into_response()
     } else {
         Failure::<OpenAi>::from(error).into_response()
     }

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{App, AppError, Reader, new_id};
-use crate::domain::{ChatEvent, ChatRequest, Input, Model, Shape};
+use crate::domain::{ChatEvent, ChatRequest, Input, Model, ModelFormat, Sampling, Shape};
 use crate::engines::pool::Lease;
-use crate::engines::{EngineError, Events};
+use crate::engines::{EngineError, Events, ternary};
 
 /// Prompts above this are split into tokens on a blocking thread: 16 kB take about a millisecond. So are
 /// shapes compiled, of which a large one takes tens of them.
@@ -59,6 +59,16 @@ impl App {
             },
             _lease: lease,
         })
+    }
+
+    /// How an answer of this model is sampled where a request leaves it open. What an engine on another machine does
+    /// is not known. llama.cpp's server has the built-in engine's values.
+    pub fn usual_sampling(&self, model: &Model) -> Sampling {
+        let usual = super::builtin::usual(model);
+        match model.format {
+            ModelFormat::Gguf => usual.or(ternary::usual_sampling()),
+            ModelFormat::Flm | ModelFormat::Remote => usual,
+        }
     }
 
     /// Counts the tokens of a request's prompt as [`App::chat`] would read it, and makes none.

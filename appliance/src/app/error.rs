@@ -67,6 +67,18 @@ pub enum AppError {
         "{0} comes with the program and stays; set builtin = false under [models] to take it out of the list"
     )]
     ComesWithTheProgram(String),
+    /// It answers elsewhere.
+    #[error("{0} answers elsewhere, and its vocabulary is not here")]
+    NoVocabulary(String),
+    /// It was not trained to fill gaps.
+    #[error("{0} does not fill gaps: its vocabulary has no marks for before, after and middle")]
+    FillsNoGaps(String),
+    /// It makes no vectors.
+    #[error(
+        "{0} makes no embeddings; bring in a model that does (`onebit pull ORGANISATION/NAME`, such as a GGUF of \
+         nomic-embed-text or bge-small) and name it"
+    )]
+    NoEmbeddings(String),
     /// A measurement broke.
     #[error("cannot measure: {0}")]
     Measure(String),
@@ -105,7 +117,10 @@ impl Failing for AppError {
             AppError::Engine(error) => error.kind(),
             AppError::Store(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
-            AppError::NoLane(_) => Kind::Unsupported,
+            AppError::NoLane(_)
+            | AppError::NoVocabulary(_)
+            | AppError::FillsNoGaps(_)
+            | AppError::NoEmbeddings(_) => Kind::Unsupported,
             AppError::ModelNotFound { .. } | AppError::NoModels | AppError::TurnNotFound(_) => {
                 Kind::NotFound
             }
@@ -132,6 +147,9 @@ impl Failing for AppError {
             AppError::InUse(_) => Some("model_in_use"),
             AppError::ComesWithTheProgram(_) => Some("model_built_in"),
             AppError::NoLane(_) => Some("no_lane"),
+            AppError::NoVocabulary(_) | AppError::FillsNoGaps(_) | AppError::NoEmbeddings(_) => {
+                Some("unsupported_operation")
+            }
             AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }
             | AppError::Measure(_)
@@ -145,7 +163,11 @@ impl Failing for AppError {
     fn param(&self) -> Option<&str> {
         match self {
             AppError::Engine(error) => error.param(),
-            AppError::ModelNotFound { .. } | AppError::NoModels => Some("model"),
+            AppError::ModelNotFound { .. }
+            | AppError::NoModels
+            | AppError::NoVocabulary(_)
+            | AppError::FillsNoGaps(_)
+            | AppError::NoEmbeddings(_) => Some("model"),
             AppError::Template { .. } => Some("messages"),
             _ => None,
         }

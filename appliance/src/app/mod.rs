@@ -8,11 +8,13 @@ mod builtin;
 pub mod catalog;
 mod chat;
 mod details;
+mod embed;
 mod error;
 mod measure;
 mod models;
 mod prompt;
 mod routing;
+mod tokens;
 mod turns;
 
 use std::path::Path;
@@ -34,10 +36,12 @@ use crate::store::Store;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 pub use chat::Answer;
 pub use details::Details;
+pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
 pub use measure::Perplexity;
 pub use models::{ModelStatus, NewModel};
 use prompt::Reader;
+pub use tokens::{Gap, Token};
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 
 // What `api` needs of the layers below, so that it depends on this one alone.
@@ -64,6 +68,7 @@ struct Inner {
     means: Means,
     templates: prompt::Templates,
     details: details::DetailsShelf,
+    vocabularies: tokens::Vocabularies,
     turns: turns::Turns,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
@@ -136,6 +141,7 @@ impl App {
             means,
             templates: prompt::Templates::default(),
             details: details::DetailsShelf::default(),
+            vocabularies: tokens::Vocabularies::default(),
             turns: turns::Turns::default(),
             builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),

@@ -2,6 +2,7 @@
 
 pub(super) mod chat;
 pub(super) mod completions;
+pub(super) mod embeddings;
 mod messages;
 pub(super) mod models;
 pub(super) mod moderations;

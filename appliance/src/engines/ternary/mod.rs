@@ -23,6 +23,7 @@ use onebit_kernels::tokenizer::Tokenizer;
 use self::admission::Admission;
 use self::scheduler::{Scheduler, SchedulerLimits};
 use self::session::TernarySession;
+pub(crate) use self::session::usual_sampling;
 use super::lanes::{Abilities, Lane, Memory, Silicon, Work};
 use super::{Card, Engine, EngineError, Facts, Fit, Means, Session, Slot, Task, Template};
 use crate::config::{CacheKind, TernaryConfig};

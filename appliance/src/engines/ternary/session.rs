@@ -32,6 +32,20 @@ const MIN_P: f32 = 0.05;
 /// Tokens that the repetition penalties look back on when nothing is said.
 const REPETITION_WINDOW: usize = 64;
 
+/// What a request gets that says nothing at all.
+pub(crate) fn usual_sampling() -> Sampling {
+    Sampling {
+        temperature: Some(TEMPERATURE),
+        top_k: u32::try_from(TOP_K).ok(),
+        top_p: Some(TOP_P),
+        min_p: Some(MIN_P),
+        repetition_penalty: Some(1.0),
+        presence_penalty: Some(0.0),
+        frequency_penalty: Some(0.0),
+        ..Sampling::default()
+    }
+}
+
 /// A loaded model; dropping it ends its thread.
 pub(super) struct TernarySession {
     facts: Facts,

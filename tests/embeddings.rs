@@ -1,0 +1,137 @@
+//! Vectors from texts, by OpenAI's route and by llama.cpp's: with an engine that makes them, and without.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use onebit::domain::{Model, ModelFormat};
+use onebit::store::Store;
+use serde_json::{Value, json};
+
+use crate::support::engine::fake_engine;
+use crate::support::{App, model_file};
+
+/// A model that the built-in engine does not run, so that llama-server does: the fake one, which makes
+/// `[1, NUMBER, 0.5]` of each text.
+fn appliance(folder: &Path) -> App {
+    let data = folder.join("data");
+    let place = data.join("engines/llama-server/current");
+    std::fs::create_dir_all(&place).unwrap();
+    // A copy, because the sandbox of a child lets it read its own folder.
+    let program = place.join("llama-server");
+    std::fs::copy(fake_engine(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let model = Model {
+        id: "embedder".into(),
+        name: "Embedder".into(),
+        format: ModelFormat::Gguf,
+        path: model_file(),
+        file_bytes: 1 << 20,
+        sha256: "00".into(),
+        architecture: "nomic-bert".into(),
+        quantisation: "F16".into(),
+        context_length: 2048,
+        kv_bytes_per_position: 0,
+        has_template: false,
+        imported_at: 1,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&data).unwrap();
+        store.models().put(&model).await.unwrap();
+    });
+    App::start(&data, &[])
+}
+
+#[test]
+fn vectors_come_as_floats_and_as_base64() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = appliance(folder.path());
+    let client = app.client();
+    let ask = |more: Value| {
+        let mut body = json!({ "model": "embedder", "input": ["one", "two words"] });
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        client.post("/v1/embeddings", &body)
+    };
+    let answer = ask(json!({})).json();
+    assert_eq!(
+        (&answer["object"], &answer["model"]),
+        (&json!("list"), &json!("embedder")),
+        "{answer}"
+    );
+    assert_eq!(
+        answer["data"][1],
+        json!({ "object": "embedding", "index": 1, "embedding": [1.0, 1.0, 0.5] })
+    );
+    let tokens = |texts: [&str; 2]| -> usize {
+        let count = |text: &str| {
+            let split = client.post(
+                "/tokenize",
+                &json!({ "model": "embedder", "content": text, "add_special": true }),
+            );
+            split.json()["tokens"].as_array().unwrap().len()
+        };
+        texts.into_iter().map(count).sum()
+    };
+    assert_eq!(
+        answer["usage"]["prompt_tokens"],
+        tokens(["one", "two words"])
+    );
+    assert_eq!(
+        ask(json!({ "encoding_format": "base64" })).json()["data"][0]["embedding"],
+        "AACAPwAAAAAAAAA/"
+    );
+
+    let short = ask(json!({ "dimensions": 2 })).json();
+    let length = 2f64.sqrt();
+    for number in short["data"][1]["embedding"].as_array().unwrap() {
+        assert!(
+            (number.as_f64().unwrap() - 1.0 / length).abs() < 1e-6,
+            "{short}"
+        );
+    }
+    let long = ask(json!({ "dimensions": 4 }));
+    assert_eq!(
+        (long.status, long.json()["error"]["param"].clone()),
+        (400, json!("dimensions"))
+    );
+    let by_tokens = ask(json!({ "input": [[1000, 2000], [3000]] })).json();
+    assert_eq!(by_tokens["data"].as_array().unwrap().len(), 2);
+
+    let native = client.post(
+        "/embedding",
+        &json!({ "model": "embedder", "content": ["a", "b"], "embd_normalize": -1 }),
+    );
+    assert_eq!(
+        native.json()[1],
+        json!({ "index": 1, "embedding": [[1.0, 1.0, 0.5]] })
+    );
+}
+
+#[test]
+fn a_model_that_makes_none_says_what_would() {
+    let client = App::shared().client();
+    let answer = client.post("/v1/embeddings", &json!({ "input": "a" }));
+    let error = answer.json()["error"].clone();
+    assert_eq!(
+        (answer.status, &error["code"]),
+        (400, &json!("unsupported_operation"))
+    );
+    assert!(
+        error["message"].as_str().unwrap().contains("onebit pull"),
+        "{error}"
+    );
+    let unknown = client.post(
+        "/v1/embeddings",
+        &json!({ "input": "a", "model": "text-embedding-3-small" }),
+    );
+    assert_eq!(
+        (unknown.status, unknown.json()["error"]["code"].clone()),
+        (404, json!("model_not_found"))
+    );
+}
