@@ -24,6 +24,7 @@ mod pull; // models from a mirror that cuts, lies and dies
 
 // The program as a server.
 mod anthropic; // messages, their events and their token count
+mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream

@@ -3,6 +3,7 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+pub mod backup;
 mod bench;
 mod builtin;
 pub mod catalog;

@@ -12,7 +12,12 @@ use crate::config::Config;
 use crate::host::checks::{Check, Facts, Library, Port, Verdict, checks};
 use crate::host::{Host, Vendor, disk_free_bytes};
 
-pub(super) async fn run(config: Config, root: &Path, json: bool) -> Result<(), Failed> {
+pub(super) async fn run(
+    config: Config,
+    root: &Path,
+    json: bool,
+    fix_script: bool,
+) -> Result<(), Failed> {
     let host = Host::read(root);
     let address = config
         .server
@@ -36,6 +41,10 @@ pub(super) async fn run(config: Config, root: &Path, json: bool) -> Result<(), F
         disk_free_bytes: disk_free_bytes(&existing(&config.data_dir)),
     };
     let checks = checks(&facts);
+    if fix_script {
+        print!("{}", script(&checks));
+        return Ok(());
+    }
     if json {
         println!(
             "{}",
@@ -55,6 +64,29 @@ pub(super) async fn run(config: Config, root: &Path, json: bool) -> Result<(), F
             format!("{n} problems keep the appliance from working; their fixes are above").into(),
         ),
     }
+}
+
+/// The fixes as a shell script that stops at the first one that fails. Advice that no command gives is a comment.
+fn script(checks: &[Check]) -> String {
+    let mut script = String::from(
+        "#!/bin/sh\n# What `onebit doctor` advises for this machine. Read it before you run it.\nset -eu\n",
+    );
+    let mut known = Vec::new();
+    for check in checks.iter().filter(|check| check.verdict != Verdict::Good) {
+        let Some(fix) = &check.fix else { continue };
+        script.push_str(&format!("\n# {}: {}\n", check.name, check.found));
+        // Several checks may be mended by one line; running it once is enough.
+        if known.contains(&fix) {
+            script.push_str("# the line for it stands above\n");
+        } else {
+            script.push_str(&format!("{fix}\n"));
+            known.push(fix);
+        }
+    }
+    if known.is_empty() {
+        script.push_str("\n# nothing to mend\n");
+    }
+    script
 }
 
 fn view(check: &Check) -> serde_json::Value {
@@ -119,4 +151,34 @@ fn writable(data: &Path) -> Result<(), String> {
     let probe = existing(data).join(format!(".onebit-doctor-{}", std::process::id()));
     let written = std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe));
     written.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &'static str, verdict: Verdict, fix: Option<&str>) -> Check {
+        Check {
+            name,
+            verdict,
+            found: "this".into(),
+            wanted: "that",
+            why: "because",
+            fix: fix.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_script_says_each_line_once() {
+        let checks = [
+            check("a", Verdict::Good, Some("never")),
+            check("b", Verdict::Problem, Some("sudo mend")),
+            check("c", Verdict::Advice, Some("sudo mend")),
+            check("d", Verdict::Advice, None),
+        ];
+        let script = script(&checks);
+        assert_eq!(script.matches("sudo mend").count(), 1, "{script}");
+        assert!(!script.contains("never") && script.starts_with("#!/bin/sh\n"));
+        assert!(super::script(&checks[..1]).contains("nothing to mend"));
+    }
 }

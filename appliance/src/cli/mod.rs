@@ -5,6 +5,7 @@
     reason = "this is the part that talks to people"
 )]
 
+mod backup;
 mod bench;
 mod chat;
 mod client;
@@ -102,9 +103,19 @@ enum Command {
         /// Address to check, possibly several times.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<SocketAddr>,
+        /// Print the fixes as a shell script, to read first and then run.
+        #[arg(long)]
+        fix_script: bool,
         /// Read the machine's facts below this folder instead of `/`.
         #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
         root: PathBuf,
+    },
+    /// Write chats, documents, keys and settings into one file; safe while the appliance runs.
+    Backup(backup::BackupArgs),
+    /// Bring a backup back; what it replaces is kept aside.
+    Restore {
+        /// The file that `backup` wrote.
+        file: PathBuf,
     },
     /// Print every setting with its explanation and default.
     Settings,
@@ -168,7 +179,11 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Ppl(args) => ppl::run(config, args, json).await,
         Command::Bench(args) => bench::run(config, args, json).await,
         Command::Status => status::run(config, json).await,
-        Command::Doctor { root, .. } => doctor::run(config, &root, json).await,
+        Command::Backup(args) => backup::write(&config, args, json),
+        Command::Restore { file } => backup::restore(&config, &file, json),
+        Command::Doctor {
+            root, fix_script, ..
+        } => doctor::run(config, &root, json, fix_script).await,
         Command::Settings => Ok(()),
     }
 }

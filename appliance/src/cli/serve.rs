@@ -89,13 +89,14 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failed> {
 }
 
 /// The locked presence file; dropping it removes it.
-struct Presence {
+pub(super) struct Presence {
     file: File,
     path: PathBuf,
 }
 
 impl Presence {
-    fn take(data: &Path) -> Result<Presence, Failed> {
+    /// Takes the data directory for this process; fails while another serves it.
+    pub(super) fn take(data: &Path) -> Result<Presence, Failed> {
         let path = data.join(PRESENCE_FILE);
         let mut file = File::options()
             .read(true)

@@ -10,6 +10,7 @@ mod migrations;
 mod models;
 mod responses;
 mod settings;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
@@ -25,6 +26,7 @@ pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use models::Models;
 pub use responses::{Responses, StoredResponse};
 pub use settings::Settings;
+pub use snapshot::{check, snapshot};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "onebit.db";
