@@ -1,6 +1,10 @@
 //! Other people's clients against the real appliance. The official OpenAI, Anthropic and Ollama ones must list,
 //! chat, stream, stop and raise their own typed errors; a browser must show the page and hold a conversation. `tests/run` installs
 //! what they need and names the programs.
+#![allow(
+    clippy::print_stdout,
+    reason = "how many checks passed goes into the log"
+)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -68,6 +72,60 @@ fn anthropic_for_javascript_works() {
 }
 
 #[test]
+#[ignore = "needs schemathesis; tests/run installs it"]
+fn schemathesis_finds_no_mismatch() {
+    let python = program("ONEBIT_TEST_PYTHON");
+    // It creates, changes and deletes, so it has an appliance of its own.
+    let app = App::with_model(&[]);
+    let checks = [
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection",
+    ];
+    let output = Command::new(python.with_file_name("schemathesis"))
+        .arg("run")
+        .arg(format!("http://{}/openapi.json", app.address()))
+        .args([
+            "--max-examples",
+            "6",
+            "--seed",
+            "1",
+            "--phases",
+            "coverage,fuzzing",
+        ])
+        .args(["--checks", &checks.join(",")])
+        // The page's files are no JSON; what is refused by name answers 501, which is meant.
+        .args(["--exclude-path", "/"])
+        .args([
+            "--exclude-path-regex",
+            "^/(app|favicon|api/(create|push|pull|blobs))",
+        ])
+        .args([
+            "--generation-database",
+            "none",
+            "--suppress-health-check",
+            "all",
+        ])
+        .args(["--request-timeout", "60", "--no-color", "--warnings", "off"])
+        .env(
+            "SCHEMATHESIS_HOOKS",
+            root().join("tests/clients/schemathesis_hooks.py"),
+        )
+        .output()
+        .expect("schemathesis runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
 #[ignore = "needs chromium and playwright-core; tests/run installs them"]
 fn the_page_works_in_a_browser() {
     let app = App::with_model(&[]);
@@ -98,6 +156,7 @@ fn run(program: PathBuf, script: &str, app: &App, prefix: &str) {
         .arg(format!("http://{}{prefix}", app.address()))
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    print!("{script}: {}", String::from_utf8_lossy(&output.stdout));
     assert!(
         output.status.success(),
         "{}{}",

@@ -33,8 +33,9 @@ mod health; // the first answer, and who may ask
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
-mod responses;
-mod service; // what systemd hears // OpenAI's Responses: items, events, what is kept
+mod openapi; // the description of all routes, and the manual beside them
+mod responses; // OpenAI's Responses: items, events, what is kept
+mod service; // what systemd hears
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
 mod appimage; // the AppImage from awkward places, and install.sh with it

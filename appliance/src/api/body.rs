@@ -91,6 +91,10 @@ impl<T: Wire> FromRequest<App> for Body<T> {
         let bytes = to_bytes(request.into_body(), bytes_max)
             .await
             .map_err(|_| RequestError::TooLarge { bytes_max })?;
+        // A list would be read as the fields of a wire type in their order, which no dialect means.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(RequestError::Malformed("it must be a JSON object".to_owned()).into());
+        }
         let parsed =
             serde_json::from_slice(&bytes).map_err(|e| RequestError::Malformed(e.to_string()))?;
         Ok(Body(parsed))

@@ -16,6 +16,7 @@ mod llamacpp;
 mod native;
 mod ollama;
 mod openai;
+mod openapi;
 mod routes;
 mod server;
 mod shared;

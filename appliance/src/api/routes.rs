@@ -9,7 +9,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
-use super::{anthropic, assets, guard, health, llamacpp, native, ollama, openai, shared};
+use super::{anthropic, assets, guard, health, llamacpp, native, ollama, openai, openapi, shared};
 use crate::app::{App, new_id};
 use crate::domain::Scope;
 
@@ -65,6 +65,9 @@ fn table() -> Vec<Route> {
         route(GET, "/app/", Public, assets::index),
         route(GET, "/app/{*path}", Public, assets::file),
         route(GET, "/favicon.ico", Public, assets::favicon),
+        route(GET, "/openapi.json", Chat, openapi::document),
+        route(GET, "/reference", Chat, openapi::page),
+        route(GET, "/reference.css", Chat, openapi::style),
         // OpenAI
         route(GET, "/v1/models", Chat, shared::models),
         route(GET, "/v1/models/{*id}", Chat, shared::model),

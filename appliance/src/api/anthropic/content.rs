@@ -1,19 +1,20 @@
 //! The conversation: `system` and `messages` with their blocks become plain messages.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::body::RequestError;
 use crate::domain::{Message, Role, ToolCall};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct MessageBody {
     role: String,
     content: Content,
 }
 
 /// A text or a list of blocks.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Content {
     Text(String),
@@ -22,7 +23,7 @@ pub(super) enum Content {
 
 /// Any block; what each kind needs is checked by name. `cache_control`, `citations` and the `signature` of a thought
 /// change nothing here.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Block {
     r#type: String,
     text: Option<String>,

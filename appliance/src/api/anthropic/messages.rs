@@ -7,6 +7,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,7 +23,7 @@ use crate::domain::{ChatRequest, Input, Limits, Sampling};
 /// The smallest budget that Anthropic takes for thinking.
 const THINKING_BUDGET_MIN: i64 = 1024;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct MessagesBody {
     #[serde(default)]
     model: String,
@@ -43,7 +44,7 @@ pub(in super::super) struct MessagesBody {
     mcp_servers: Option<Vec<serde_json::Value>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ThinkingBody {
     r#type: String,
     budget_tokens: Option<i64>,

@@ -5,10 +5,13 @@
 
 mod answer;
 mod content;
+mod describe;
 mod events;
 pub(super) mod messages;
 pub(super) mod models;
 mod tools;
+
+pub(super) use describe::describe;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};

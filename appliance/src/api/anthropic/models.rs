@@ -1,5 +1,6 @@
 //! `GET /v1/models` and `GET /v1/models/{id}` in Anthropic's shape, for clients that send `anthropic-version`.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -37,8 +38,9 @@ fn view(model: &Model) -> Value {
 
 pub(in super::super) async fn list(
     State(app): State<App>,
-    Query(part): Query<Part>,
+    query: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, Failure<Anthropic>> {
+    let Query(part) = query.map_err(|error| RequestError::Malformed(error.body_text()))?;
     let models: Vec<Model> = app.models().await?.into_iter().map(|s| s.model).collect();
     Ok(answer(StatusCode::OK, &page(&models, &part)?))
 }

@@ -1,5 +1,6 @@
 //! `tools`, `tool_choice` and `output_config`: what a model may call, and the shape of its answer.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::domain::{Shape, Tool, ToolChoice};
 /// Longest name of a tool, Anthropic's own limit.
 const NAME_LENGTH_MAX: usize = 128;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct ToolBody {
     /// `custom` or nothing; anything else is a tool that Anthropic's own servers run.
     r#type: Option<String>,
@@ -18,18 +19,18 @@ pub(super) struct ToolBody {
     input_schema: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct ChoiceBody {
     r#type: String,
     name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OutputBody {
     format: Option<FormatBody>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct FormatBody {
     r#type: String,
     schema: Option<Value>,

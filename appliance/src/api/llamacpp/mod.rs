@@ -5,6 +5,7 @@
 //! What it has and we have not (rerankers, adapters, slots in files) is refused by name in its shape.
 
 pub(super) mod completion;
+mod describe;
 pub(super) mod embedding;
 mod gbnf;
 pub(super) mod options;
@@ -12,6 +13,8 @@ mod prompt;
 pub(super) mod props;
 mod settings;
 pub(super) mod tokens;
+
+pub(super) use describe::describe;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

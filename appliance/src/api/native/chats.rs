@@ -4,8 +4,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Extension, extract::rejection::QueryRejection};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
@@ -24,13 +24,13 @@ pub(in super::super) struct ListQuery {
     limit: Option<usize>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 pub(in super::super) struct CreateBody {
     title: Option<String>,
     model: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct ChangeBody {
     title: Option<String>,
     head: Option<String>,
@@ -45,42 +45,121 @@ impl Wire for ChangeBody {
     type Dialect = OpenAi;
 }
 
-fn chat_view(chat: &Chat, running: bool) -> Value {
-    json!({
-        "id": chat.id,
-        "title": chat.title,
-        "model": chat.model,
-        "pinned": chat.pinned,
-        "head": chat.head,
-        "created_at": chat.created_at,
-        "updated_at": chat.updated_at,
-        "running": running,
-    })
+/// A chat without its messages.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ChatView {
+    id: String,
+    title: String,
+    /// The model last used in it.
+    model: Option<String>,
+    pinned: bool,
+    /// The leaf that the page shows.
+    head: Option<String>,
+    /// Unix milliseconds.
+    created_at: i64,
+    /// Unix milliseconds of the last message.
+    updated_at: i64,
+    /// Whether an answer is being written in it.
+    running: bool,
+}
+
+impl ChatView {
+    fn of(chat: Chat, running: bool) -> ChatView {
+        ChatView {
+            id: chat.id,
+            title: chat.title,
+            model: chat.model,
+            pinned: chat.pinned,
+            head: chat.head,
+            created_at: chat.created_at,
+            updated_at: chat.updated_at,
+            running,
+        }
+    }
+}
+
+/// What an answer cost.
+#[derive(Serialize, JsonSchema)]
+struct StatsView {
+    prompt_tokens: usize,
+    /// Those that came from the cache; unknown when the answer was stopped.
+    cached_tokens: Option<usize>,
+    completion_tokens: usize,
+    /// From the question to the first token, milliseconds.
+    ttft_ms: f64,
+    /// Prompt tokens read a second, cached ones left out.
+    prefill_tps: Option<f64>,
+    /// Tokens made a second after the first.
+    decode_tps: Option<f64>,
+    finish_reason: Option<String>,
 }
 
 /// A message as the page reads it, in lists and in turns.
-pub(super) fn message_view(message: &StoredMessage) -> Value {
-    let stats = message.stats.as_ref().map(|stats| {
-        json!({
-            "prompt_tokens": stats.prompt_tokens,
-            "cached_tokens": stats.cached_tokens,
-            "completion_tokens": stats.completion_tokens,
-            "ttft_ms": stats.ttft_ms,
-            "prefill_tps": stats.prefill_tps,
-            "decode_tps": stats.decode_tps,
-            "finish_reason": message.finish_reason,
-        })
-    });
-    json!({
-        "id": message.id,
-        "parent_id": message.parent_id,
-        "role": message.role.as_str(),
-        "content": message.content,
-        "model": message.model,
-        "created_at": message.created_at,
-        "finish_reason": message.finish_reason,
-        "stats": stats,
-    })
+#[derive(Serialize, JsonSchema)]
+pub(super) struct MessageView {
+    id: String,
+    /// The message that it answers.
+    parent_id: Option<String>,
+    role: &'static str,
+    content: String,
+    /// The model that said it.
+    model: Option<String>,
+    /// Unix milliseconds.
+    created_at: i64,
+    /// Why it ended; null while it is being written.
+    finish_reason: Option<String>,
+    stats: Option<StatsView>,
+}
+
+impl From<&StoredMessage> for MessageView {
+    fn from(message: &StoredMessage) -> MessageView {
+        let stats = message.stats.as_ref().map(|stats| StatsView {
+            prompt_tokens: stats.prompt_tokens,
+            cached_tokens: stats.cached_tokens,
+            completion_tokens: stats.completion_tokens,
+            ttft_ms: stats.ttft_ms,
+            prefill_tps: stats.prefill_tps,
+            decode_tps: stats.decode_tps,
+            finish_reason: message.finish_reason.clone(),
+        });
+        MessageView {
+            id: message.id.clone(),
+            parent_id: message.parent_id.clone(),
+            role: message.role.as_str(),
+            content: message.content.clone(),
+            model: message.model.clone(),
+            created_at: message.created_at,
+            finish_reason: message.finish_reason.clone(),
+            stats,
+        }
+    }
+}
+
+/// A page of the list, newest first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ChatsView {
+    chats: Vec<ChatView>,
+}
+
+/// An answer that is being written.
+#[derive(Serialize, JsonSchema)]
+struct TurnView {
+    turn_id: String,
+    assistant_message_id: String,
+}
+
+/// A chat with its tree of messages.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ChatTreeView {
+    chat: ChatView,
+    messages: Vec<MessageView>,
+    turns: Vec<TurnView>,
+}
+
+/// It is gone.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DeletedView {
+    deleted: bool,
 }
 
 fn checked_title(title: Option<String>) -> Result<Option<String>, RequestError> {
@@ -108,15 +187,13 @@ pub(in super::super) async fn list(
     };
     let running = app.running_turns(person);
     let is_running = |chat: &Chat| running.iter().any(|turn| turn.chat == chat.id);
-    let chats: Vec<Value> = app
-        .store()
-        .chats()
-        .list(person, query)
-        .await?
-        .iter()
-        .map(|chat| chat_view(chat, is_running(chat)))
-        .collect();
-    Ok(answer(StatusCode::OK, &json!({ "chats": chats })))
+    let view = |chat: Chat| {
+        let running = is_running(&chat);
+        ChatView::of(chat, running)
+    };
+    let chats = app.store().chats().list(person, query).await?;
+    let chats = chats.into_iter().map(view).collect();
+    Ok(answer(StatusCode::OK, &ChatsView { chats }))
 }
 
 pub(in super::super) async fn create(
@@ -131,7 +208,7 @@ pub(in super::super) async fn create(
         .chats()
         .create(person(&peer)?, title, body.model.as_deref())
         .await?;
-    Ok(answer(StatusCode::CREATED, &chat_view(&chat, false)))
+    Ok(answer(StatusCode::CREATED, &ChatView::of(chat, false)))
 }
 
 pub(in super::super) async fn one(
@@ -141,18 +218,22 @@ pub(in super::super) async fn one(
 ) -> Result<Response, Failure<OpenAi>> {
     let person = person(&peer)?;
     // Turns first: one that ends in between is then shown as running, and its events still end it.
-    let turns: Vec<Value> = app
+    let turns: Vec<TurnView> = app
         .running_turns(person)
         .into_iter()
         .filter(|turn| turn.chat == id)
-        .map(|turn| json!({ "turn_id": turn.id, "assistant_message_id": turn.assistant_id }))
+        .map(|turn| TurnView {
+            turn_id: turn.id,
+            assistant_message_id: turn.assistant_id,
+        })
         .collect();
     let (chat, messages) = app.store().chats().get(person, &id).await?;
-    let messages: Vec<Value> = messages.iter().map(message_view).collect();
-    Ok(answer(
-        StatusCode::OK,
-        &json!({ "chat": chat_view(&chat, !turns.is_empty()), "messages": messages, "turns": turns }),
-    ))
+    let view = ChatTreeView {
+        chat: ChatView::of(chat, !turns.is_empty()),
+        messages: messages.iter().map(MessageView::from).collect(),
+        turns,
+    };
+    Ok(answer(StatusCode::OK, &view))
 }
 
 pub(in super::super) async fn change(
@@ -171,7 +252,7 @@ pub(in super::super) async fn change(
         .chats()
         .change(person(&peer)?, &id, change)
         .await?;
-    Ok(answer(StatusCode::OK, &chat_view(&chat, false)))
+    Ok(answer(StatusCode::OK, &ChatView::of(chat, false)))
 }
 
 pub(in super::super) async fn delete(
@@ -188,5 +269,5 @@ pub(in super::super) async fn delete(
         app.stop_turn(person, &turn.id)?;
     }
     app.store().chats().delete(person, &id).await?;
-    Ok(answer(StatusCode::OK, &json!({ "deleted": true })))
+    Ok(answer(StatusCode::OK, &DeletedView { deleted: true }))
 }

@@ -7,12 +7,15 @@ pub(super) mod settings;
 pub(super) mod turns;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::failure::{Failure, json as answer};
 use super::openai::OpenAi;
+use super::openapi::{Operation, Part, text, whole};
 use crate::app::{App, VERSION};
 use crate::domain::{Peer, PersonId};
 use crate::error::{Failing, Kind};
@@ -33,22 +36,119 @@ fn person(peer: &Peer) -> Result<&PersonId, Failure<OpenAi>> {
     peer.person.as_ref().ok_or_else(|| NobodySignedIn.into())
 }
 
+/// How the appliance is doing.
+#[derive(Serialize, JsonSchema)]
+struct StatusView {
+    version: &'static str,
+    uptime_s: u64,
+    /// Models that are loaded or being loaded.
+    models: Vec<models::ModelView>,
+    memory: MemoryView,
+    queue: QueueView,
+}
+
+/// This machine's memory.
+#[derive(Serialize, JsonSchema)]
+struct MemoryView {
+    total_bytes: u64,
+    available_bytes: u64,
+    used_by_models_bytes: u64,
+}
+
+/// Requests of all models.
+#[derive(Serialize, JsonSchema)]
+struct QueueView {
+    active: usize,
+    waiting: usize,
+}
+
 /// `GET /onebit/status`
 pub(super) async fn status(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
     let status = app.status().await?;
-    let models: Vec<_> = status.models.iter().map(models::view).collect();
-    Ok(answer(
-        StatusCode::OK,
-        &json!({
-            "version": VERSION,
-            "uptime_s": status.uptime.as_secs(),
-            "models": models,
-            "memory": {
-                "total_bytes": status.machine.memory_total_bytes,
-                "available_bytes": status.machine.memory_available_bytes,
-                "used_by_models_bytes": status.models_bytes,
-            },
-            "queue": { "active": status.active, "waiting": status.waiting },
-        }),
-    ))
+    let view = StatusView {
+        version: VERSION,
+        uptime_s: status.uptime.as_secs(),
+        models: status.models.iter().map(models::ModelView::from).collect(),
+        memory: MemoryView {
+            total_bytes: status.machine.memory_total_bytes,
+            available_bytes: status.machine.memory_available_bytes,
+            used_by_models_bytes: status.models_bytes,
+        },
+        queue: QueueView {
+            active: status.active,
+            waiting: status.waiting,
+        },
+    };
+    Ok(answer(StatusCode::OK, &view))
+}
+
+/// The routes of this folder in words.
+pub(super) fn describe() -> Part {
+    Part {
+        name: "Native",
+        prefix: "",
+        error: super::openai::error_schema(),
+        operations: vec![
+            Operation::get("/onebit/status", "How the appliance is doing").gives::<StatusView>(),
+            Operation::get("/onebit/models", "All models and what they are doing")
+                .gives::<models::ModelsView>(),
+            Operation::get("/onebit/models/{id}", "One model").gives::<models::ModelView>(),
+            Operation::post("/onebit/models/{id}/load", "Loads a model")
+                .gives::<models::ModelView>(),
+            Operation::post("/onebit/models/{id}/unload", "Takes a model out of memory")
+                .gives::<models::UnloadedView>(),
+            Operation::delete("/onebit/models/{id}", "Removes a model and its file")
+                .gives::<models::RemovedView>(),
+            Operation::get("/onebit/chats", "Chats, newest first")
+                .reads("query", text(), "words to look for in titles and messages")
+                .reads(
+                    "before",
+                    whole(),
+                    "unix milliseconds: only chats changed before",
+                )
+                .reads(
+                    "limit",
+                    json!({ "type": "integer", "minimum": 0 }),
+                    "how many",
+                )
+                .gives::<chats::ChatsView>(),
+            Operation::post("/onebit/chats", "Begins a chat")
+                .takes::<chats::CreateBody>()
+                .gives_as::<chats::ChatView>(201),
+            Operation::get("/onebit/chats/{id}", "A chat with its messages")
+                .gives::<chats::ChatTreeView>(),
+            Operation::new(
+                Method::PATCH,
+                "/onebit/chats/{id}",
+                "Renames or pins a chat, or shows another branch",
+            )
+            .takes::<chats::ChangeBody>()
+            .gives::<chats::ChatView>(),
+            Operation::delete("/onebit/chats/{id}", "Deletes a chat and stops its answers")
+                .gives::<chats::DeletedView>(),
+            Operation::post("/onebit/chats/{id}/turns", "Asks, and streams the answer")
+                .takes::<turns::TurnBody>()
+                .streams([("", super::openai::chunk_schema()), ("error", error())])
+                .event::<turns::TurnStarted>("turn")
+                .event::<chats::MessageView>("message"),
+            Operation::post("/onebit/turns/{id}/stop", "Stops an answer")
+                .gives::<turns::StoppedView>(),
+            Operation::get(
+                "/onebit/turns/{id}/events",
+                "An answer's events, again from Last-Event-ID on",
+            )
+            .streams([("", super::openai::chunk_schema()), ("error", error())])
+            .event::<turns::TurnStarted>("turn")
+            .event::<chats::MessageView>("message"),
+            Operation::get("/onebit/settings", "One's own settings")
+                .gives::<settings::SettingsView>(),
+            Operation::new(Method::PUT, "/onebit/settings/{key}", "Sets one of them")
+                .takes::<settings::SetBody>()
+                .gives::<settings::SettingView>(),
+        ],
+    }
+}
+
+fn error() -> Value {
+    super::openai::error_schema()
 }

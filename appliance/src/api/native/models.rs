@@ -3,48 +3,121 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::super::failure::{Failure, json as answer};
 use super::super::openai::OpenAi;
 use crate::app::{App, AppError, ModelState, ModelStatus};
 
 /// A model as the page reads it.
-pub(super) fn view(status: &ModelStatus) -> Value {
-    let model = &status.model;
-    let mut view = json!({
-        "id": model.id,
-        "name": model.name,
-        "architecture": model.architecture,
-        "file_bytes": model.file_bytes,
-        "sha256": model.sha256,
-        "context_length": model.context_length,
-        "quantisation": model.quantisation,
-        "chat": model.has_template,
-        "state": if status.present { "ready" } else { "absent" },
-    });
-    match &status.state {
-        None => {}
-        Some(ModelState::Loading) => view["state"] = json!("loading"),
-        Some(ModelState::Loaded {
-            engine,
-            memory_bytes,
-            context_length,
-            load,
-        }) => {
-            view["state"] = json!("loaded");
-            view["engine"] = json!(engine);
-            view["memory_bytes"] = json!(memory_bytes);
-            view["context_length"] = json!(context_length);
-            view["active"] = json!(load.active);
-            view["waiting"] = json!(load.waiting);
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ModelView {
+    id: String,
+    name: String,
+    architecture: String,
+    file_bytes: u64,
+    sha256: String,
+    /// Tokens that one conversation may have: of the session where it is loaded, else of the file.
+    context_length: u64,
+    quantisation: String,
+    /// Whether it has a template for conversations.
+    chat: bool,
+    state: StateView,
+    /// The engine that has loaded it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<&'static str>,
+    /// Bytes that it holds in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+    /// Answers being made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<usize>,
+    /// Requests that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<usize>,
+    /// Why it could not be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What a model is doing.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum StateView {
+    /// Its file is gone.
+    Absent,
+    /// It can be loaded.
+    Ready,
+    Loading,
+    Loaded,
+    Failed,
+}
+
+/// All models, the default one first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ModelsView {
+    models: Vec<ModelView>,
+}
+
+/// Whether there was something to unload.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct UnloadedView {
+    unloaded: bool,
+}
+
+/// It is gone.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RemovedView {
+    deleted: bool,
+    id: String,
+}
+
+impl From<&ModelStatus> for ModelView {
+    fn from(status: &ModelStatus) -> ModelView {
+        let model = &status.model;
+        let mut view = ModelView {
+            id: model.id.clone(),
+            name: model.name.clone(),
+            architecture: model.architecture.clone(),
+            file_bytes: model.file_bytes,
+            sha256: model.sha256.clone(),
+            context_length: model.context_length,
+            quantisation: model.quantisation.clone(),
+            chat: model.has_template,
+            state: match status.present {
+                true => StateView::Ready,
+                false => StateView::Absent,
+            },
+            engine: None,
+            memory_bytes: None,
+            active: None,
+            waiting: None,
+            error: None,
+        };
+        match &status.state {
+            None => {}
+            Some(ModelState::Loading) => view.state = StateView::Loading,
+            Some(ModelState::Loaded {
+                engine,
+                memory_bytes,
+                context_length,
+                load,
+            }) => {
+                view.state = StateView::Loaded;
+                view.engine = Some(engine);
+                view.memory_bytes = Some(*memory_bytes);
+                view.context_length = *context_length as u64;
+                view.active = Some(load.active);
+                view.waiting = Some(load.waiting);
+            }
+            Some(ModelState::Failed { why }) => {
+                view.state = StateView::Failed;
+                view.error = Some(why.clone());
+            }
         }
-        Some(ModelState::Failed { why }) => {
-            view["state"] = json!("failed");
-            view["error"] = json!(why);
-        }
+        view
     }
-    view
 }
 
 async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
@@ -57,15 +130,18 @@ async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
 }
 
 pub(in super::super) async fn list(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
-    let models: Vec<Value> = app.models().await?.iter().map(view).collect();
-    Ok(answer(StatusCode::OK, &json!({ "models": models })))
+    let models = app.models().await?.iter().map(ModelView::from).collect();
+    Ok(answer(StatusCode::OK, &ModelsView { models }))
 }
 
 pub(in super::super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    Ok(answer(StatusCode::OK, &view(&status_of(&app, &id).await?)))
+    Ok(answer(
+        StatusCode::OK,
+        &ModelView::from(&status_of(&app, &id).await?),
+    ))
 }
 
 pub(in super::super) async fn load(
@@ -75,7 +151,7 @@ pub(in super::super) async fn load(
     let (model, lease) = app.load(&id).await?;
     let status = status_of(&app, &model.id).await?;
     drop(lease);
-    Ok(answer(StatusCode::OK, &view(&status)))
+    Ok(answer(StatusCode::OK, &ModelView::from(&status)))
 }
 
 pub(in super::super) async fn unload(
@@ -83,7 +159,7 @@ pub(in super::super) async fn unload(
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
     let unloaded = app.unload(&id).await?;
-    Ok(answer(StatusCode::OK, &json!({ "unloaded": unloaded })))
+    Ok(answer(StatusCode::OK, &UnloadedView { unloaded }))
 }
 
 pub(in super::super) async fn remove(
@@ -93,6 +169,9 @@ pub(in super::super) async fn remove(
     let model = app.remove_model(&id).await?;
     Ok(answer(
         StatusCode::OK,
-        &json!({ "deleted": true, "id": model.id }),
+        &RemovedView {
+            deleted: true,
+            id: model.id,
+        },
     ))
 }

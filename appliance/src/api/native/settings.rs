@@ -4,8 +4,9 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
@@ -17,8 +18,21 @@ use crate::domain::{Id, Peer};
 /// A setting is a choice, not a document.
 const VALUE_BYTES_MAX: usize = 16 << 10;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct SetBody {
+    value: Value,
+}
+
+/// All settings by their names.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct SettingsView {
+    settings: Map<String, Value>,
+}
+
+/// One setting.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct SettingView {
+    key: String,
     value: Value,
 }
 
@@ -36,7 +50,7 @@ pub(in super::super) async fn all(
             serde_json::from_str(&text).map_err(|e| RequestError::Malformed(e.to_string()))?;
         settings.insert(key, value);
     }
-    Ok(answer(StatusCode::OK, &json!({ "settings": settings })))
+    Ok(answer(StatusCode::OK, &SettingsView { settings }))
 }
 
 pub(in super::super) async fn set(
@@ -62,6 +76,9 @@ pub(in super::super) async fn set(
         .await?;
     Ok(answer(
         StatusCode::OK,
-        &json!({ "key": key, "value": body.value }),
+        &SettingView {
+            key,
+            value: body.value,
+        },
     ))
 }

@@ -6,19 +6,19 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::{StreamExt, future};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
 use super::super::frames::{Frame, sse};
-use super::super::openai::{OpenAi, chat::Chunks, error_frame};
-use super::chats::message_view;
+use super::super::openai::{OpenAi, chat::Chunks, error_frame, frame as written};
+use super::chats::MessageView;
 use super::person;
 use crate::app::{App, Turn, TurnEvent, TurnRequest, now_ms};
 use crate::domain::{Limits, Peer, Sampling};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct TurnBody {
     parent_id: Option<String>,
     content: Option<String>,
@@ -28,7 +28,7 @@ pub(in super::super) struct TurnBody {
     options: OptionsBody,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 struct OptionsBody {
     temperature: Option<f32>,
     top_p: Option<f32>,
@@ -38,6 +38,21 @@ struct OptionsBody {
     seed: Option<u64>,
     max_tokens: Option<usize>,
     system: Option<String>,
+}
+
+/// The first event of a turn.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TurnStarted {
+    turn_id: String,
+    user_message: Option<MessageView>,
+    assistant_message_id: String,
+    assistant_message: MessageView,
+}
+
+/// It has been told to stop.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct StoppedView {
+    stopped: bool,
 }
 
 impl Wire for TurnBody {
@@ -138,7 +153,7 @@ pub(in super::super) async fn stop(
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
     app.stop_turn(person(&peer)?, &id)?;
-    Ok(answer(StatusCode::OK, &json!({ "stopped": true })))
+    Ok(answer(StatusCode::OK, &StoppedView { stopped: true }))
 }
 
 fn follow(turn: &Turn, from: usize) -> Response {
@@ -158,24 +173,26 @@ fn follow(turn: &Turn, from: usize) -> Response {
     sse(frames)
 }
 
-fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
-    let named = |event: &'static str, data: serde_json::Value| Frame {
+fn named(event: &'static str, data: &impl Serialize) -> Frame {
+    Frame {
         event: Some(event),
-        id: None,
-        data: data.to_string(),
-    };
+        ..written(data)
+    }
+}
+
+fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
     Some(match event {
-        TurnEvent::Started { user, assistant } => named(
-            "turn",
-            json!({
-                "turn_id": turn_id,
-                "user_message": user.as_deref().map(message_view),
-                "assistant_message_id": assistant.id,
-                "assistant_message": message_view(assistant),
-            }),
-        ),
+        TurnEvent::Started { user, assistant } => {
+            let started = TurnStarted {
+                turn_id: turn_id.to_owned(),
+                user_message: user.as_deref().map(MessageView::from),
+                assistant_message_id: assistant.id.clone(),
+                assistant_message: MessageView::from(&**assistant),
+            };
+            named("turn", &started)
+        }
         TurnEvent::Chat(event) => return chunks.chunk(0, event),
-        TurnEvent::Stored(message) => named("message", message_view(message)),
+        TurnEvent::Stored(message) => named("message", &MessageView::from(message)),
         TurnEvent::Failed { error } => Frame {
             event: Some("error"),
             ..error_frame(error)
@@ -186,6 +203,7 @@ fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn bodies_are_checked() {

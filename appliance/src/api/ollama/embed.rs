@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::domain::Model;
 /// Texts in one request.
 const TEXTS_MAX: usize = 2048;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Texts {
     One(String),
@@ -25,7 +26,7 @@ enum Texts {
 }
 
 /// `truncate`, `options` and `keep_alive` are ignored.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct EmbedBody {
     #[serde(default)]
     model: String,
@@ -37,7 +38,7 @@ impl Wire for EmbedBody {
     type Dialect = Ollama;
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct EmbeddingsBody {
     #[serde(default)]
     model: String,

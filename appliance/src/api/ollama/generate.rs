@@ -8,6 +8,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ use super::{Ollama, OllamaError, find};
 use crate::app::App;
 use crate::domain::{ChatRequest, Input, Message, Peer, Role};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct GenerateBody {
     #[serde(default)]
     model: String,

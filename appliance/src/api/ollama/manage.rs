@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::{Ollama, find, untagged};
 use crate::app::App;
 
 /// `name` is the older field.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct NameBody {
     #[serde(default, alias = "name")]
     model: String,
@@ -22,7 +23,7 @@ impl Wire for NameBody {
     type Dialect = Ollama;
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct CopyBody {
     source: String,
     destination: String,

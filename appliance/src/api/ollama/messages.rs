@@ -1,6 +1,7 @@
 //! The messages and tools of a chat request. Ollama's calls carry their arguments as objects and often have
 //! no identifier; the ones made up here tie a call to its result.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -10,7 +11,7 @@ use crate::domain::{Message, Role, Tool, ToolCall};
 /// Longest name of a tool, as everywhere here.
 const NAME_LENGTH_MAX: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct MessageBody {
     role: String,
     #[serde(default)]
@@ -23,25 +24,25 @@ pub(super) struct MessageBody {
     tool_call_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CallBody {
     id: Option<String>,
     function: CalledBody,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CalledBody {
     name: String,
     #[serde(default)]
     arguments: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct ToolBody {
     function: FunctionBody,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct FunctionBody {
     name: String,
     description: Option<String>,

@@ -4,6 +4,7 @@
 //! What Ollama has and we have not is refused by name: making models of Modelfiles, pushing, uploading.
 
 pub(super) mod chat;
+mod describe;
 pub(super) mod embed;
 pub(super) mod generate;
 pub(super) mod manage;
@@ -13,6 +14,8 @@ mod options;
 pub(super) mod pull;
 mod reply;
 mod time;
+
+pub(super) use describe::describe;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::domain::Model;
 const NEVER: &str = "9999-12-31T23:59:59Z";
 
 /// `show`'s body; `name` is the older field. `verbose` is ignored: vocabularies stay in their files.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct ShowBody {
     #[serde(default, alias = "name")]
     model: String,

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, Stream};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ use crate::domain::Model;
 const TICK: Duration = Duration::from_millis(200);
 
 /// `name` is the older field.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct PullBody {
     #[serde(default, alias = "name")]
     model: String,

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ use crate::domain::{
 /// OpenAI's own limit.
 const TOP_LOGPROBS_MAX: usize = 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct ChatBody {
     #[serde(default)]
     model: String,
@@ -36,6 +37,7 @@ pub(in super::super) struct ChatBody {
     stream: bool,
     #[serde(default)]
     stream_options: Option<StreamOptions>,
+    /// Also as `max_completion_tokens`.
     #[serde(alias = "max_completion_tokens")]
     max_tokens: Option<i64>,
     #[serde(default)]
@@ -58,7 +60,7 @@ pub(in super::super) struct ChatBody {
     options: Options,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct TemplateBody {
     enable_thinking: Option<bool>,
 }

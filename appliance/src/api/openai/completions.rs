@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ const LOGPROBS_MAX: usize = 20;
 /// Prompts in one request; each takes a place in the queue.
 const PROMPTS_MAX: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct CompletionBody {
     #[serde(default)]
     model: String,
@@ -44,7 +45,7 @@ pub(in super::super) struct CompletionBody {
     options: Options,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Prompt {
     Text(String),

@@ -5,6 +5,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::app::{App, EmbedInput, shortened};
 /// OpenAI's own limit.
 const INPUTS_MAX: usize = 2048;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct EmbeddingsBody {
     #[serde(default)]
     model: String,
@@ -30,7 +31,7 @@ impl Wire for EmbeddingsBody {
     type Dialect = OpenAi;
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Input {
     Text(String),

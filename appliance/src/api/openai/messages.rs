@@ -1,11 +1,12 @@
 //! The messages of a chat request: roles, text parts, calls of tools and their results.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::body::RequestError;
 use crate::domain::{Message, Role, ToolCall};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct MessageBody {
     role: String,
     content: Option<Content>,
@@ -17,27 +18,27 @@ pub(super) struct MessageBody {
     tool_call_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Part {
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CallBody {
     id: String,
     function: FunctionCallBody,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct FunctionCallBody {
     name: String,
     arguments: String,

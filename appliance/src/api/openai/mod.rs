@@ -2,6 +2,7 @@
 
 pub(super) mod chat;
 pub(super) mod completions;
+mod describe;
 pub(super) mod embeddings;
 mod messages;
 pub(super) mod models;
@@ -9,6 +10,10 @@ pub(super) mod moderations;
 mod options;
 pub(super) mod responses;
 mod tools;
+
+pub(super) use describe::{
+    chat_operation, chunk_schema, describe, embeddings_operation, error_schema, models_operation,
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -117,7 +122,8 @@ pub(super) fn error_frame(error: &AppError) -> Frame {
     Frame::data(OpenAi::error_body(&tell(error)).to_string())
 }
 
-fn frame(value: &impl Serialize) -> Frame {
+/// A frame of any value.
+pub(super) fn frame(value: &impl Serialize) -> Frame {
     // Our own wire types hold only strings and numbers; should one fail, the stream says so.
     Frame::data(serde_json::to_string(value).unwrap_or_else(|error| {
         json!({ "error": { "message": error.to_string(), "type": "server_error", "param": null, "code": null } })

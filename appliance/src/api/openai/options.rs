@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::body::RequestError;
@@ -12,7 +13,7 @@ const STOPS_MAX: usize = 16;
 const CHOICES_MAX: usize = 16;
 
 /// A text or a list of them.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum OneOrMany {
     One(String),
@@ -20,7 +21,7 @@ pub(super) enum OneOrMany {
 }
 
 /// `stream_options`
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 pub(super) struct StreamOptions {
     #[serde(default)]
     pub(super) include_usage: bool,
@@ -28,12 +29,13 @@ pub(super) struct StreamOptions {
 
 /// The shared fields. Beside OpenAI's own: `top_k`, `min_p`, `repetition_penalty` (also as
 /// `repeat_penalty`) and `ignore_eos`, as other local servers name them.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Options {
     pub(super) temperature: Option<f32>,
     pub(super) top_p: Option<f32>,
     pub(super) top_k: Option<i64>,
     pub(super) min_p: Option<f32>,
+    /// Also as `repeat_penalty`.
     #[serde(alias = "repeat_penalty")]
     pub(super) repetition_penalty: Option<f32>,
     pub(super) presence_penalty: Option<f32>,

@@ -1,5 +1,6 @@
 //! `tools`, `tool_choice` and `response_format`: what a model may call, and the shape of its answer.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,21 +10,21 @@ use crate::domain::{Shape, Tool, ToolChoice};
 /// Longest name of a tool, OpenAI's own limit.
 const NAME_LENGTH_MAX: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct ToolBody {
     r#type: String,
     function: Option<FunctionBody>,
 }
 
 /// A function as `tools` and the older `functions` describe it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct FunctionBody {
     name: String,
     description: Option<String>,
     parameters: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum ToolChoiceBody {
     Word(String),
@@ -34,18 +35,18 @@ pub(super) enum ToolChoiceBody {
     Name(NameBody),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct NameBody {
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct FormatBody {
     r#type: String,
     json_schema: Option<SchemaBody>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct SchemaBody {
     schema: Option<Value>,
 }

@@ -11,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ use crate::app::{App, AppError, EngineError, StoredResponse, new_id, now_ms};
 use crate::domain::{ChatRequest, Input, Peer, PersonId, Shape, Tool};
 use writer::Writer;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct ResponsesBody {
     #[serde(default)]
     model: String,
@@ -49,12 +50,12 @@ pub(in super::super) struct ResponsesBody {
     options: Options,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct TextBody {
     format: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ReasoningBody {
     effort: Option<String>,
 }

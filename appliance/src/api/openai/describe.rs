@@ -1,0 +1,347 @@
+//! OpenAI's routes in words, and the schemas of their answers.
+
+use serde_json::{Value, json};
+
+use super::super::openapi::{
+    Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
+};
+use super::{chat, completions, embeddings, responses};
+
+/// The routes of this folder.
+pub(in super::super) fn describe() -> Part {
+    Part {
+        name: "OpenAI",
+        prefix: "OpenAi",
+        error: error_schema(),
+        operations: vec![
+            Operation::get(
+                "/v1/models",
+                "Models, the default one first; in Anthropic's shape with anthropic-version",
+            )
+            .reads(
+                "limit",
+                json!({ "type": "integer" }),
+                "with anthropic-version: how many",
+            )
+            .reads(
+                "after_id",
+                text(),
+                "with anthropic-version: what stands behind this model",
+            )
+            .reads(
+                "before_id",
+                text(),
+                "with anthropic-version: what stands before this model",
+            )
+            .writes(either([
+                object([("object", words(&["list"])), ("data", list(model()))]),
+                page(),
+            ])),
+            Operation::get("/v1/models/{*id}", "One model")
+                .writes(either([model(), anthropic_model()])),
+            chat_operation("/v1/chat/completions"),
+            embeddings_operation("/v1/embeddings"),
+            Operation::post("/v1/completions", "Goes on with a text")
+                .takes::<completions::CompletionBody>()
+                .writes(completion())
+                .streams([("", completion())]),
+            Operation::post("/v1/responses", "Answers a conversation, item by item")
+                .takes::<responses::ResponsesBody>()
+                .writes(response())
+                .streams([(
+                    "response.*",
+                    object([("type", text()), ("sequence_number", whole())]),
+                )]),
+            Operation::get("/v1/responses/{id}", "A response that was kept").writes(response()),
+            Operation::delete("/v1/responses/{id}", "Forgets a response").writes(object([
+                ("id", text()),
+                ("object", words(&["response"])),
+                ("deleted", truth()),
+            ])),
+            Operation::get("/v1/responses/{id}/input_items", "What a response answered").writes(
+                object([
+                    ("object", words(&["list"])),
+                    ("data", list(object([("id", text()), ("type", text())]))),
+                    ("first_id", maybe(text())),
+                    ("last_id", maybe(text())),
+                    ("has_more", truth()),
+                ]),
+            ),
+            Operation::post(
+                "/v1/moderations",
+                "Refused by name: there is no model for it",
+            ),
+        ],
+    }
+}
+
+/// Chat completions at a path; other dialects have the route at paths of their own.
+pub(in super::super) fn chat_operation(path: &'static str) -> Operation {
+    Operation::post(path, "Answers a conversation")
+        .takes::<chat::ChatBody>()
+        .writes(object([
+            ("id", text()),
+            ("object", words(&["chat.completion"])),
+            ("created", whole()),
+            ("model", text()),
+            (
+                "choices",
+                list(object([
+                    ("index", whole()),
+                    (
+                        "message",
+                        object([
+                            ("role", words(&["assistant"])),
+                            ("content", maybe(text())),
+                            ("refusal", json!({ "type": "null" })),
+                            ("reasoning_content?", text()),
+                            ("tool_calls?", list(call())),
+                        ]),
+                    ),
+                    ("logprobs", maybe(chat_logprobs())),
+                    ("finish_reason", maybe(finish_reason())),
+                ])),
+            ),
+            ("usage", usage()),
+            ("timings", maybe(timings())),
+            ("system_fingerprint", text()),
+        ]))
+        .streams([("", chunk_schema())])
+}
+
+/// Embeddings at a path.
+pub(in super::super) fn embeddings_operation(path: &'static str) -> Operation {
+    Operation::post(path, "Vectors of texts")
+        .takes::<embeddings::EmbeddingsBody>()
+        .writes(object([
+            ("object", words(&["list"])),
+            (
+                "data",
+                list(object([
+                    ("object", words(&["embedding"])),
+                    ("index", whole()),
+                    ("embedding", either([list(number()), text()])),
+                ])),
+            ),
+            ("model", text()),
+            (
+                "usage",
+                object([("prompt_tokens", whole()), ("total_tokens", whole())]),
+            ),
+        ]))
+}
+
+/// The list of models at a path, in OpenAI's shape alone.
+pub(in super::super) fn models_operation(path: &'static str) -> Operation {
+    Operation::get(path, "Models, the default one first").writes(models())
+}
+
+fn models() -> Value {
+    object([("object", words(&["list"])), ("data", list(model()))])
+}
+
+/// The shape of errors, which the native routes share.
+pub(in super::super) fn error_schema() -> Value {
+    object([(
+        "error",
+        object([
+            ("message", text()),
+            ("type", text()),
+            ("param", maybe(text())),
+            ("code", maybe(text())),
+        ]),
+    )])
+}
+
+/// A chunk of a streamed chat completion, which the page's turns share.
+pub(in super::super) fn chunk_schema() -> Value {
+    let delta = object([
+        ("role?", words(&["assistant"])),
+        ("content?", text()),
+        ("reasoning_content?", text()),
+        ("tool_calls?", list(object([("index", whole())]))),
+    ]);
+    object([
+        ("id", text()),
+        ("object", words(&["chat.completion.chunk"])),
+        ("created", whole()),
+        ("model", text()),
+        ("system_fingerprint", text()),
+        (
+            "choices",
+            list(object([
+                ("index", whole()),
+                ("delta", delta),
+                ("logprobs", maybe(chat_logprobs())),
+                ("finish_reason", maybe(finish_reason())),
+            ])),
+        ),
+        ("usage?", maybe(usage())),
+        ("timings?", timings()),
+    ])
+}
+
+fn finish_reason() -> Value {
+    words(&["stop", "length", "tool_calls"])
+}
+
+fn model() -> Value {
+    object([
+        ("id", text()),
+        ("object", words(&["model"])),
+        ("created", whole()),
+        ("owned_by", text()),
+        ("context_length", whole()),
+    ])
+}
+
+/// The same list as clients that send `anthropic-version` get it.
+fn page() -> Value {
+    object([
+        ("data", list(anthropic_model())),
+        ("has_more", truth()),
+        ("first_id", maybe(text())),
+        ("last_id", maybe(text())),
+    ])
+}
+
+fn anthropic_model() -> Value {
+    object([
+        ("type", words(&["model"])),
+        ("id", text()),
+        ("display_name", text()),
+        ("created_at", text()),
+        ("max_input_tokens", whole()),
+        ("max_tokens", whole()),
+    ])
+}
+
+fn call() -> Value {
+    object([
+        ("id", text()),
+        ("type", words(&["function"])),
+        (
+            "function",
+            object([("name", text()), ("arguments", text())]),
+        ),
+    ])
+}
+
+fn usage() -> Value {
+    object([
+        ("prompt_tokens", whole()),
+        ("completion_tokens", whole()),
+        ("total_tokens", whole()),
+        (
+            "prompt_tokens_details",
+            object([("cached_tokens", whole())]),
+        ),
+        (
+            "completion_tokens_details",
+            object([("reasoning_tokens", whole())]),
+        ),
+    ])
+}
+
+fn timings() -> Value {
+    object([
+        ("cache_n", whole()),
+        ("prompt_n", whole()),
+        ("prompt_ms", number()),
+        ("prompt_per_second", maybe(number())),
+        ("predicted_n", whole()),
+        ("predicted_ms", number()),
+        ("predicted_per_second", maybe(number())),
+        ("queued_ms", number()),
+    ])
+}
+
+fn chat_logprobs() -> Value {
+    let token = |top: Option<Value>| {
+        let mut fields = vec![
+            ("token", text()),
+            ("logprob", number()),
+            ("bytes", list(whole())),
+        ];
+        fields.extend(top.map(|top| ("top_logprobs", list(top))));
+        object(fields)
+    };
+    object([
+        ("content", list(token(Some(token(None))))),
+        ("refusal", json!({ "type": "null" })),
+    ])
+}
+
+/// Whole and in chunks alike.
+fn completion() -> Value {
+    let logprobs = object([
+        ("tokens", list(text())),
+        ("token_logprobs", list(number())),
+        ("top_logprobs", list(map(number()))),
+        ("text_offset", list(whole())),
+    ]);
+    object([
+        ("id", text()),
+        ("object", words(&["text_completion"])),
+        ("created", whole()),
+        ("model", text()),
+        (
+            "choices",
+            list(object([
+                ("index", whole()),
+                ("text", text()),
+                ("logprobs", maybe(logprobs)),
+                ("finish_reason", maybe(finish_reason())),
+            ])),
+        ),
+        ("usage?", maybe(usage())),
+        ("timings?", timings()),
+    ])
+}
+
+fn response() -> Value {
+    object([
+        ("id", text()),
+        ("object", words(&["response"])),
+        ("created_at", whole()),
+        (
+            "status",
+            words(&["completed", "incomplete", "failed", "in_progress"]),
+        ),
+        (
+            "error",
+            maybe(object([("code", text()), ("message", text())])),
+        ),
+        ("incomplete_details", maybe(object([("reason", text())]))),
+        ("instructions", maybe(text())),
+        ("max_output_tokens", maybe(whole())),
+        ("model", text()),
+        (
+            "output",
+            list(object([
+                ("type", words(&["message", "reasoning", "function_call"])),
+                ("id", text()),
+                ("status", text()),
+            ])),
+        ),
+        ("parallel_tool_calls", truth()),
+        ("previous_response_id", maybe(text())),
+        ("store", truth()),
+        ("temperature", maybe(number())),
+        ("tools", list(json!({ "type": "object" }))),
+        ("top_p", maybe(number())),
+        (
+            "usage",
+            maybe(object([
+                ("input_tokens", whole()),
+                ("input_tokens_details", object([("cached_tokens", whole())])),
+                ("output_tokens", whole()),
+                (
+                    "output_tokens_details",
+                    object([("reasoning_tokens", whole())]),
+                ),
+                ("total_tokens", whole()),
+            ])),
+        ),
+    ])
+}
