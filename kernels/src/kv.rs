@@ -74,6 +74,9 @@ pub struct Cache {
     layout: Layout,
     page_bytes: usize,
     memory: HugeBuffer,
+    /// Whether the pages are a device's, and which of them it has yet to copy: source and copy.
+    device: bool,
+    copies: Vec<(u32, u32)>,
     references: Vec<u32>,
     free: Vec<u32>,
     sequences: HashMap<SequenceId, Sequence>,
@@ -98,6 +101,18 @@ impl Cache {
     /// # Errors
     /// [`CacheError::Memory`].
     pub fn new(config: &Config, options: CacheOptions) -> Result<Cache, CacheError> {
+        Cache::make(config, options, false)
+    }
+
+    /// The bookkeeping of a pool whose pages a device holds.
+    ///
+    /// # Errors
+    /// [`CacheError::Memory`].
+    pub fn on_device(config: &Config, options: CacheOptions) -> Result<Cache, CacheError> {
+        Cache::make(config, options, true)
+    }
+
+    fn make(config: &Config, options: CacheOptions, device: bool) -> Result<Cache, CacheError> {
         let layout = Layout::new(
             options.kind,
             config.n_layers,
@@ -108,13 +123,15 @@ impl Cache {
         let positions = pages * PAGE;
         let page_bytes = layout.page_bytes();
         let bytes = page_bytes.saturating_mul(pages);
-        let memory =
-            HugeBuffer::zeroed(bytes).map_err(|source| CacheError::Memory { positions, source })?;
+        let memory = HugeBuffer::zeroed(if device { 0 } else { bytes })
+            .map_err(|source| CacheError::Memory { positions, source })?;
         Ok(Cache {
             kind: options.kind,
             layout,
             page_bytes,
             memory,
+            device,
+            copies: Vec::new(),
             references: vec![0; pages],
             free: (0..pages as u32).rev().collect(),
             sequences: HashMap::new(),
@@ -199,6 +216,21 @@ impl Cache {
         self.layout
     }
 
+    /// Whether the pages are a device's.
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.device
+    }
+
+    /// Pages that the device has to copy before its next pass, in this order.
+    pub(crate) fn take_copies(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.copies)
+    }
+
+    /// Pages of the pool.
+    pub(crate) fn n_pages(&self) -> usize {
+        self.references.len()
+    }
+
     /// The pool's memory, and the page tables beside it.
     pub(crate) fn parts(&mut self) -> (&mut [u8], PageTables<'_>) {
         (self.memory.bytes_mut(), PageTables(&self.sequences))
@@ -241,10 +273,15 @@ impl Cache {
             {
                 let shared = sequence.pages[tail];
                 if let Some(own) = self.take_page() {
-                    let from = shared as usize * self.page_bytes;
-                    self.memory
-                        .bytes_mut()
-                        .copy_within(from..from + self.page_bytes, own as usize * self.page_bytes);
+                    if self.device {
+                        self.copies.push((shared, own));
+                    } else {
+                        let from = shared as usize * self.page_bytes;
+                        let to = own as usize * self.page_bytes;
+                        self.memory
+                            .bytes_mut()
+                            .copy_within(from..from + self.page_bytes, to);
+                    }
                     sequence.pages[tail] = own;
                     release(&mut self.references, &mut self.free, shared);
                 }

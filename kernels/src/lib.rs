@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cpu;
 pub mod drivers;
 pub mod format;
+pub mod gpu;
 pub mod huge;
 pub mod kv;
 pub mod measure;

@@ -16,7 +16,7 @@ const TOP: f32 = 31.0;
 const LEAST: f32 = 5.960_464_5e-8;
 
 /// The number of column `i` of a block.
-fn number(block: &[u8], i: usize) -> i8 {
+pub(crate) fn number(block: &[u8], i: usize) -> i8 {
     let (byte, shift) = (2 + 6 * i / 8, 6 * i % 8);
     let next = block.get(byte + 1).copied().unwrap_or(0);
     ((u16::from_le_bytes([block[byte], next]) >> shift) as u8 & 63) as i8 - 32

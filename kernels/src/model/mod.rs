@@ -8,12 +8,12 @@ pub mod bert;
 mod config;
 mod forward;
 mod head;
-mod logits;
-mod operator;
+pub(crate) mod logits;
+pub(crate) mod operator;
 pub(crate) mod scratch;
 #[cfg(test)]
 pub(crate) mod tests;
-mod weights;
+pub(crate) mod weights;
 
 pub use config::{Architecture, Config, Rope};
 pub use head::HeadScans;
@@ -178,9 +178,12 @@ pub enum ForwardError {
     /// A value that is not finite.
     #[error(transparent)]
     NotFinite(#[from] NotFinite),
-    /// A cache made for another model.
-    #[error("the kv cache was made for a model of other dimensions")]
+    /// A cache made for another model, or for another device.
+    #[error("the kv cache was made for a model of other dimensions, or for another device")]
     Mismatch,
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
 }
 
 /// Which positions of a slice the caller wants logits for.
@@ -267,7 +270,7 @@ impl Model {
             let rows = logits.rows().len();
             head.logits(threads, inputs, rows, logits);
         })?;
-        self.advance(cache, batch);
+        advance(cache, batch);
         Ok(logits.0)
     }
 
@@ -286,7 +289,7 @@ impl Model {
         let (_, best) = self.run(threads, cache, batch, |head, inputs, coarse, logits| {
             head.best(threads, inputs, coarse, logits)
         })?;
-        self.advance(cache, batch);
+        advance(cache, batch);
         Ok(best.unwrap_or_default())
     }
 
@@ -295,38 +298,51 @@ impl Model {
         self.weights.head.scans()
     }
 
-    /// Checks a batch and makes room for it.
-    fn prepare(&self, cache: &mut Cache, batch: &[Slice<'_>]) -> Result<(), ForwardError> {
-        for (i, slice) in batch.iter().enumerate() {
-            if slice.tokens.is_empty() {
-                return Err(ForwardError::Empty);
-            }
-            if let Some(&token) = slice
-                .tokens
-                .iter()
-                .find(|t| **t as usize >= self.config.n_vocab)
-            {
-                return Err(ForwardError::Token {
-                    token,
-                    n_vocab: self.config.n_vocab,
-                });
-            }
-            if batch[..i]
-                .iter()
-                .any(|other| other.sequence == slice.sequence)
-            {
-                return Err(ForwardError::Twice);
-            }
-        }
-        if !cache.layout().fits(&self.config) {
-            return Err(ForwardError::Mismatch);
-        }
-        Ok(cache.reserve(batch.iter().map(|s| (s.sequence, s.tokens.len())))?)
+    /// The packed weights and the rotation's frequencies, for a device that takes them over.
+    pub(crate) fn parts(&self) -> (&Weights, &Frequencies) {
+        (&self.weights, &self.frequencies)
     }
 
-    fn advance(&self, cache: &mut Cache, batch: &[Slice<'_>]) {
-        for slice in batch {
-            cache.advance(slice.sequence, slice.tokens.len());
+    fn prepare(&self, cache: &mut Cache, batch: &[Slice<'_>]) -> Result<(), ForwardError> {
+        if cache.is_on_device() {
+            return Err(ForwardError::Mismatch);
         }
+        prepare(&self.config, cache, batch)
+    }
+}
+
+/// Checks a batch and makes room for it.
+pub(crate) fn prepare(
+    config: &Config,
+    cache: &mut Cache,
+    batch: &[Slice<'_>],
+) -> Result<(), ForwardError> {
+    for (i, slice) in batch.iter().enumerate() {
+        if slice.tokens.is_empty() {
+            return Err(ForwardError::Empty);
+        }
+        if let Some(&token) = slice.tokens.iter().find(|t| **t as usize >= config.n_vocab) {
+            return Err(ForwardError::Token {
+                token,
+                n_vocab: config.n_vocab,
+            });
+        }
+        if batch[..i]
+            .iter()
+            .any(|other| other.sequence == slice.sequence)
+        {
+            return Err(ForwardError::Twice);
+        }
+    }
+    if !cache.layout().fits(config) {
+        return Err(ForwardError::Mismatch);
+    }
+    Ok(cache.reserve(batch.iter().map(|s| (s.sequence, s.tokens.len())))?)
+}
+
+/// Counts the positions of a batch that has been run.
+pub(crate) fn advance(cache: &mut Cache, batch: &[Slice<'_>]) {
+    for slice in batch {
+        cache.advance(slice.sequence, slice.tokens.len());
     }
 }

@@ -124,6 +124,22 @@ impl Operator {
         self.parts.iter().map(|p| p.matrix.bytes() as u64).sum()
     }
 
+    /// The matrices with their scales, if all of them are ternary and lie alike.
+    pub(crate) fn ternary(&self) -> Option<Vec<(&TernaryMatrix, f32)>> {
+        let mut layout = None;
+        self.parts
+            .iter()
+            .map(|part| match &part.matrix {
+                Matrix::Ternary(matrix)
+                    if *layout.get_or_insert(matrix.layout()) == matrix.layout() =>
+                {
+                    Some((matrix, part.scale))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     /// `out[token][row]` becomes, or grows by, the products of the first `tokens` rows of `inputs`.
     pub(crate) fn multiply(
         &self,

@@ -34,6 +34,7 @@ pub(crate) struct Embedding {
 }
 
 const EMBEDDING: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
 
 impl Embedding {
     /// Checks the matrix and that its type can be read.
@@ -51,6 +52,23 @@ impl Embedding {
         Ok(Embedding {
             gguf: Arc::clone(gguf),
         })
+    }
+
+    /// The file's embedding matrix.
+    ///
+    /// # Errors
+    /// As at loading, where it was read once already.
+    pub(crate) fn stored(&self) -> Result<Stored<'_>, MatrixError> {
+        Stored::open(&self.gguf, EMBEDDING)
+    }
+
+    /// The file's head where it has one of its own; `None` where the embedding serves as head.
+    ///
+    /// # Errors
+    /// As at loading.
+    pub(crate) fn stored_head(&self) -> Result<Option<Stored<'_>>, MatrixError> {
+        let own = self.gguf.tensor(HEAD).is_some();
+        own.then(|| Stored::open(&self.gguf, HEAD)).transpose()
     }
 
     /// Writes the embedding of `token`, which is below the vocabulary's size.
@@ -124,7 +142,7 @@ impl Weights {
             });
         }
         let output_norm = names.vector("output_norm.weight", embd)?;
-        let head = if gguf.tensor("output.weight").is_some() {
+        let head = if gguf.tensor(HEAD).is_some() {
             "output"
         } else {
             "token_embd"

@@ -35,6 +35,15 @@ impl Layout {
         }
     }
 
+    /// The p2 byte of each of 32 codes; all zeros' bytes where a layout has no codes.
+    pub(crate) fn codebook(self) -> [u8; 32] {
+        match self {
+            Layout::S34 => *sparse::ONE_ZERO.fields(),
+            Layout::S24 => *sparse::TWO_ZEROS.fields(),
+            Layout::P2 | Layout::B5 => [0x55; 32],
+        }
+    }
+
     /// Bytes of a block of 32 rows.
     fn block_bytes(self, columns: usize) -> usize {
         match self {

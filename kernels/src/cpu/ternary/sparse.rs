@@ -64,6 +64,11 @@ impl Codebook {
         book
     }
 
+    /// The p2 byte of every code.
+    pub(super) fn fields(&self) -> &[u8; 32] {
+        &self.fields
+    }
+
     /// Code of every p2 byte, or [`NONE`].
     fn codes(&self) -> [u8; 256] {
         let mut codes = [NONE; 256];

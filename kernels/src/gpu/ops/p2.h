@@ -1,0 +1,21 @@
+// 2.0 bits a weight: see p2.wgsl. AND leaves field f as code << 2f; each has a sum of its own, shifted back once.
+typedef word4 weight_t;
+#define STEP_WORDS 4u
+struct sums_t { i32 a, b, c, d; };
+DEVICE void clear(sums_t* s) { s->a = s->b = s->c = s->d = 0; }
+DEVICE i32 total(sums_t s) { return s.a + (s.b >> 2) + (s.c >> 4) + (s.d >> 6); }
+DEVICE weight_t load_step(const u32* weights, u32 block, u32 step, u32 lane) {
+  return stream((const word4*)weights + (block * STEPS + step) * 32u + lane);
+}
+DEVICE void dot_word(sums_t* s, u32 w, word4 x) {
+  s->a = dot4(w & 0x03030303u, x.x, s->a);
+  s->b = dot4(w & 0x0c0c0c0cu, x.y, s->b);
+  s->c = dot4(w & 0x30303030u, x.z, s->c);
+  s->d = dot4(w & 0xc0c0c0c0u, x.w, s->d);
+}
+DEVICE void dot_step(sums_t* s, weight_t w, const word4* x) {
+  dot_word(s, w.x, x[0]);
+  dot_word(s, w.y, x[1]);
+  dot_word(s, w.z, x[2]);
+  dot_word(s, w.w, x[3]);
+}
