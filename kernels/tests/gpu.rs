@@ -39,8 +39,8 @@ fn software() -> Option<Vulkan> {
 
 fn model() -> (Arc<Gguf>, Model) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/models/onebit-mini.gguf");
-    let gguf = Arc::new(Gguf::open(&path).unwrap());
-    let model = Model::load(Arc::clone(&gguf), &LoadOptions::default()).unwrap();
+    let gguf = Arc::new(Gguf::open(&path).expect("the model is in the repository"));
+    let model = Model::load(Arc::clone(&gguf), &LoadOptions::default()).expect("it loads");
     (gguf, model)
 }
 
@@ -64,10 +64,10 @@ fn on_processor(model: &Model, threads: &Threads, cache: &mut Cache, prompt: &[u
     let sequence = cache.create();
     let (mut out, mut next) = (Vec::new(), prompt.to_vec());
     while out.len() < TOKENS {
-        let logits = model
-            .forward(threads, cache, &[last(sequence, &next)])
-            .unwrap();
-        next = vec![best(logits.row(0)).unwrap() as u32];
+        let batch = [last(sequence, &next)];
+        let found = model.forward_best(threads, cache, &batch);
+        let found = found.expect("the pass fits")[0].expect("a logit is finite");
+        next = vec![found.0];
         out.extend(&next);
     }
     cache.remove(sequence);

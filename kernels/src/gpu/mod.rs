@@ -7,6 +7,7 @@
 
 pub mod decoder;
 mod driver;
+pub mod hip;
 pub mod ops;
 mod pack;
 pub mod source;

@@ -21,6 +21,7 @@ impl Op for Embed {
             wgsl: vec![EXACT, wgsl, include_str!("embed.wgsl")],
             hip: vec![PORT, hip, include_str!("embed.hip")],
             defines: vec![
+                ("BITS", self.bits),
                 ("BLOCKS", self.columns as u32 / 32),
                 ("SCALE_WORDS", (self.columns as u32 / 32).div_ceil(2)),
                 ("NT", THREADS),

@@ -7,13 +7,19 @@ KERNEL(NT) main_kernel(const u32* __restrict__ weights, const u32* __restrict__ 
   sums_t sums[TOKENS];
 #pragma unroll
   for (u32 t = 0u; t < TOKENS; t++) clear(&sums[t]);
+#if TOKENS == 1u
 #pragma unroll 2
+#else
+#pragma unroll 1
+#endif
   for (u32 step = slice; step < STEPS; step += SPLIT) {
     weight_t w = load_step(weights, block, step, lane);
 #pragma unroll
     for (u32 t = 0u; t < TOKENS; t++) {
       u32 token = smaller_u(first + t, tokens - 1u);
       dot_step(&sums[t], w, codes + token * (WORDS / 4u) + step * STEP_WORDS);
+      // One token's activations at a time, or they do not fit into the scalar registers.
+      if (TOKENS > 1u) in_order();
     }
   }
 #pragma unroll

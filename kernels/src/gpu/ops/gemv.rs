@@ -62,6 +62,7 @@ impl Op for Gemv {
             wgsl: vec![wgsl, include_str!("gemv.wgsl")],
             hip: vec![PORT, hip, include_str!("gemv.hip")],
             defines: vec![
+                ("LAYOUT", self.layout as u32),
                 ("STEPS", pack::steps(self.layout, self.columns) as u32),
                 ("WORDS", pack::code_words(self.columns) as u32),
                 ("ROWS", self.rows as u32),

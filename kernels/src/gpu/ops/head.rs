@@ -55,6 +55,7 @@ impl Op for Head {
             wgsl: vec![EXACT, wgsl, include_str!("head.wgsl")],
             hip: vec![PORT, hip, include_str!("head.hip")],
             defines: vec![
+                ("BITS", self.bits),
                 ("BLOCKS", self.columns as u32 / 32),
                 ("SCALE_WORDS", (self.columns as u32 / 32).div_ceil(2)),
                 ("VOCABULARY", self.rows as u32),

@@ -7,6 +7,7 @@
 pub mod attend;
 pub mod best;
 pub mod blocks;
+mod catalogue;
 pub mod embed;
 pub mod gemv;
 pub mod head;
@@ -15,6 +16,8 @@ pub mod prepare;
 pub mod rope;
 #[cfg(test)]
 mod tests;
+
+pub use catalogue::catalogue;
 
 use super::driver::{Driver, GpuError, Kernel, Launch, Place, Step};
 use super::source::Source;

@@ -34,6 +34,8 @@ DEVICE word4 stream(const word4* p) { return __builtin_nontemporal_load(p); }
 DEVICE u32 stream(const u32* p) { return __builtin_nontemporal_load(p); }
 // The same number in all lanes, said to the compiler: what it indexes is then read once a wave.
 DEVICE u32 uniform(u32 x) { return __builtin_amdgcn_readfirstlane(x); }
+// Instructions before stay before, those after after.
+DEVICE void in_order() { __builtin_amdgcn_sched_barrier(0); }
 DEVICE void barrier() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
   __builtin_amdgcn_s_barrier();
@@ -66,6 +68,7 @@ DEVICE word4 stream(const word4* p) {
 }
 DEVICE u32 stream(const u32* p) { u32 r; asm volatile("ld.global.nc.L1::no_allocate.u32 %0,[%1];" : "=r"(r) : "l"(p)); return r; }
 DEVICE u32 uniform(u32 x) { return x; }
+DEVICE void in_order() {}
 DEVICE void barrier() { __syncthreads(); }
 DEVICE float half_value(u32 bits) { float v; asm("{ .reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h; }" : "=f"(v) : "r"(bits)); return v; }
 DEVICE u32 half_bits(float x) { u32 b; asm("{ .reg .b16 h; cvt.rn.f16.f32 h, %1; cvt.u32.u16 %0, h; }" : "=r"(b) : "f"(x)); return b; }
