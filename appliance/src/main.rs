@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use onebit::config::arguments;
 use onebit::process::{guard, shim};
+use onebit::rag::child;
 
 fn main() -> ExitCode {
-    // Two hidden commands come before the command line: a child on its way to its program, and the guard.
+    // Three hidden commands come before the command line: a child on its way to its program, the guard, and the
+    // reader of a foreign file.
     match arguments()
         .next()
         .as_deref()
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     {
         Some(shim::SUBCOMMAND) => shim::main(arguments().skip(1)),
         Some(guard::SUBCOMMAND) => guard::main(),
+        Some(child::SUBCOMMAND) => child::main(arguments().skip(1)),
         _ => onebit::cli::main(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{Client, model_file};
+use super::{Client, cache, model_file};
 
 /// The program under test: this build's, or the one an installer put somewhere.
 pub(crate) fn binary() -> PathBuf {
@@ -23,12 +23,26 @@ pub(crate) fn onebit<const N: usize>(arguments: [&str; N]) -> Output {
         .expect("onebit runs")
 }
 
+/// Runs the program to its end on a data folder.
+pub(crate) fn onebit_on(data: &Path, arguments: &[&str]) -> Output {
+    command(data)
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .expect("onebit runs")
+}
+
 fn command(config_home: &Path) -> Command {
     let mut command = Command::new(binary());
     command
         .env("XDG_CONFIG_HOME", config_home)
         .env_remove("ONEBIT_DATA_DIR")
         .env("ONEBIT_MODELS_BUILTIN", "false")
+        .env(
+            "ONEBIT_DOCUMENTS_EMBEDDER",
+            cache().join("models/all-minilm-l6-v2"),
+        )
         .stdin(Stdio::null());
     command
 }
@@ -80,6 +94,14 @@ impl App {
         app
     }
 
+    /// An appliance without any model, with further variables in its environment.
+    pub(crate) fn with_environment(variables: &[(&str, &str)]) -> App {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut app = App::start_in(&folder.path().join("data"), &[], "false", variables);
+        app._folder = Some(folder);
+        app
+    }
+
     /// A fresh appliance as an owner gets it: the model that comes with the program, and nothing else.
     pub(crate) fn fresh() -> App {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -96,9 +118,13 @@ impl App {
     }
 
     fn start_with(data: &Path, arguments: &[&str], builtin: &str) -> App {
+        App::start_in(data, arguments, builtin, &[])
+    }
+
+    fn start_in(data: &Path, arguments: &[&str], builtin: &str, variables: &[(&str, &str)]) -> App {
         // The shell holds the appliance as long as its own input stays open, which is as long as this
         // process lives: not even a killed test run leaves one behind.
-        let script = r#""$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null' EXIT TERM; read -r _ <&3; exit 0"#;
+        let script = r#""$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT TERM; read -r _ <&3; exit 0"#;
         let mut guard = Command::new("sh")
             .args(["-c", &format!("exec 3<&0; {script}"), "sh"])
             .arg(binary())
@@ -107,6 +133,11 @@ impl App {
             .args(arguments)
             .env("XDG_CONFIG_HOME", data)
             .env("ONEBIT_MODELS_BUILTIN", builtin)
+            .env(
+                "ONEBIT_DOCUMENTS_EMBEDDER",
+                cache().join("models/all-minilm-l6-v2"),
+            )
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

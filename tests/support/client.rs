@@ -76,6 +76,11 @@ impl Client {
 
     /// Sends a body as it is, JSON or not.
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.send_bytes(method, path, body.as_bytes())
+    }
+
+    /// The same with any bytes.
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let mut reply = self.open(method, path, body);
         let mut bytes = Vec::new();
         reply.body.read_to_end(&mut bytes).expect("the answer ends");
@@ -93,7 +98,7 @@ impl Client {
         } else {
             body.to_string()
         };
-        let mut reply = self.open(method, path, &body);
+        let mut reply = self.open(method, path, body.as_bytes());
         if reply.status != 200 {
             let mut text = String::new();
             let _ = reply.body.read_to_string(&mut text);
@@ -102,7 +107,7 @@ impl Client {
         Events { body: reply.body }
     }
 
-    fn open(&self, method: &str, path: &str, body: &str) -> Reply {
+    fn open(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         let stream = TcpStream::connect(&self.address).expect("the appliance listens");
         stream
             .set_read_timeout(Some(READ_MAX))
@@ -129,7 +134,7 @@ impl Client {
         // A server may answer and close before it has read a body it does not want.
         let _ = (&stream)
             .write_all(head.as_bytes())
-            .and_then(|()| (&stream).write_all(body.as_bytes()));
+            .and_then(|()| (&stream).write_all(body));
         Reply::read(stream)
     }
 }

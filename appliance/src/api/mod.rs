@@ -8,6 +8,8 @@ mod anthropic;
 mod assets;
 mod base64;
 mod body;
+mod cited;
+mod documents;
 mod failure;
 mod frames;
 mod guard;
@@ -22,6 +24,7 @@ mod server;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use routes::{RouteFact, facts, router};
 pub use server::{ServeError, Server};

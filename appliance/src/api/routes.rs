@@ -1,7 +1,7 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -9,7 +9,9 @@ use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
-use super::{anthropic, assets, guard, health, llamacpp, native, ollama, openai, openapi, shared};
+use super::{
+    anthropic, assets, documents, guard, health, llamacpp, native, ollama, openai, openapi, shared,
+};
 use crate::app::{App, new_id};
 use crate::domain::Scope;
 
@@ -27,6 +29,14 @@ pub struct RouteFact {
 struct Route {
     fact: RouteFact,
     handler: MethodRouter<App>,
+}
+
+impl Route {
+    /// Takes bodies of any length: its handler counts them as they go to disk.
+    fn whole(mut self) -> Route {
+        self.handler = self.handler.layer(DefaultBodyLimit::disable());
+        self
+    }
 }
 
 fn route<H, T>(method: Method, path: &'static str, scope: Scope, handler: H) -> Route
@@ -94,6 +104,77 @@ fn table() -> Vec<Route> {
             Chat,
             openai::embeddings::answer_with_vectors,
         ),
+        route(GET, "/v1/files", Chat, openai::files::list),
+        route(POST, "/v1/files", Chat, openai::files::create).whole(),
+        route(GET, "/v1/files/{id}", Chat, openai::files::one),
+        route(
+            Method::DELETE,
+            "/v1/files/{id}",
+            Chat,
+            openai::files::delete,
+        ),
+        route(GET, "/v1/files/{id}/content", Chat, openai::files::content),
+        route(GET, "/v1/vector_stores", Chat, openai::vector_stores::list),
+        route(
+            POST,
+            "/v1/vector_stores",
+            Chat,
+            openai::vector_stores::create,
+        ),
+        route(
+            GET,
+            "/v1/vector_stores/{id}",
+            Chat,
+            openai::vector_stores::one,
+        ),
+        route(
+            POST,
+            "/v1/vector_stores/{id}",
+            Chat,
+            openai::vector_stores::change,
+        ),
+        route(
+            Method::DELETE,
+            "/v1/vector_stores/{id}",
+            Chat,
+            openai::vector_stores::delete,
+        ),
+        route(
+            GET,
+            "/v1/vector_stores/{id}/files",
+            Chat,
+            openai::vector_stores::files,
+        ),
+        route(
+            POST,
+            "/v1/vector_stores/{id}/files",
+            Chat,
+            openai::vector_stores::put,
+        ),
+        route(
+            GET,
+            "/v1/vector_stores/{id}/files/{file}",
+            Chat,
+            openai::vector_stores::file,
+        ),
+        route(
+            Method::DELETE,
+            "/v1/vector_stores/{id}/files/{file}",
+            Chat,
+            openai::vector_stores::take,
+        ),
+        route(
+            POST,
+            "/v1/vector_stores/{id}/file_batches",
+            Chat,
+            openai::vector_stores::batch,
+        ),
+        route(
+            POST,
+            "/v1/vector_stores/{id}/search",
+            Chat,
+            openai::vector_stores::search,
+        ),
         // Anthropic
         route(POST, "/v1/messages", Chat, anthropic::messages::answer),
         route(
@@ -149,6 +230,98 @@ fn table() -> Vec<Route> {
             openai::embeddings::answer_with_vectors,
         ),
         route(GET, "/models", Chat, openai::models::list),
+        // documents: GAIA's paths, and what it has none for
+        route(GET, "/api/documents", Chat, documents::list),
+        route(POST, "/api/documents/upload", Chat, documents::add::upload).whole(),
+        route(POST, "/api/documents/raw", Chat, documents::add::raw).whole(),
+        route(POST, "/api/documents/note", Chat, documents::add::note),
+        route(
+            POST,
+            "/api/documents/upload-path",
+            Owner,
+            documents::add::path,
+        ),
+        route(
+            POST,
+            "/api/documents/index-folder",
+            Owner,
+            documents::add::folder,
+        ),
+        route(POST, "/api/documents/url", Owner, documents::add::url),
+        route(
+            GET,
+            "/api/documents/monitor/status",
+            Chat,
+            documents::monitor,
+        ),
+        route(
+            Method::DELETE,
+            "/api/documents/monitor/{id}",
+            Owner,
+            documents::unwatch,
+        ),
+        route(GET, "/api/documents/{id}", Chat, documents::one),
+        route(
+            Method::DELETE,
+            "/api/documents/{id}",
+            Chat,
+            documents::delete,
+        ),
+        route(GET, "/api/documents/{id}/status", Chat, documents::status),
+        route(POST, "/api/documents/{id}/cancel", Chat, documents::cancel),
+        route(POST, "/api/documents/{id}/retry", Chat, documents::retry),
+        route(
+            GET,
+            "/api/documents/{id}/content",
+            Chat,
+            documents::texts::content,
+        ),
+        route(
+            GET,
+            "/api/documents/{id}/chunks",
+            Chat,
+            documents::texts::chunks,
+        ),
+        route(
+            GET,
+            "/api/documents/{id}/chunks/{number}",
+            Chat,
+            documents::texts::chunk,
+        ),
+        route(POST, "/v1/search", Chat, native::library::search),
+        route(
+            GET,
+            "/onebit/collections",
+            Chat,
+            native::library::collections,
+        ),
+        route(POST, "/onebit/collections", Chat, native::library::create),
+        route(
+            Method::PATCH,
+            "/onebit/collections/{id}",
+            Chat,
+            native::library::rename,
+        ),
+        route(
+            Method::DELETE,
+            "/onebit/collections/{id}",
+            Chat,
+            native::library::delete,
+        ),
+        route(
+            Method::PUT,
+            "/onebit/collections/{id}/documents/{document}",
+            Chat,
+            native::library::put,
+        ),
+        route(
+            Method::DELETE,
+            "/onebit/collections/{id}/documents/{document}",
+            Chat,
+            native::library::take,
+        ),
+        route(GET, "/onebit/library", Owner, native::library::export),
+        route(POST, "/onebit/library", Owner, native::library::import).whole(),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),

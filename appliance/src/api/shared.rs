@@ -6,6 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::anthropic::Anthropic;
+use super::documents::Gaia;
 use super::failure::Failure;
 use super::llamacpp::LlamaCpp;
 use super::ollama::Ollama;
@@ -26,6 +27,11 @@ pub(super) fn is_ollama(path: &str) -> bool {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     (path == "/api" || path.starts_with("/api/")) && !versioned
+}
+
+/// Whether a path is one of the library's, which has GAIA's shapes.
+fn is_library(path: &str) -> bool {
+    path == "/api/documents" || path.starts_with("/api/documents/")
 }
 
 /// `GET /v1/models`
@@ -59,6 +65,8 @@ where
 {
     if path.starts_with("/v1/messages") || (path.starts_with("/v1/") && is_anthropic(headers)) {
         Failure::<Anthropic>::from(error).into_response()
+    } else if is_library(path) {
+        Failure::<Gaia>::from(error).into_response()
     } else if is_ollama(path) {
         Failure::<Ollama>::from(error).into_response()
     } else if llamacpp::owns(path) {

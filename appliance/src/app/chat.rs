@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{App, AppError, Reader, new_id};
-use crate::domain::{ChatEvent, ChatRequest, Input, Model, ModelFormat, Sampling, Shape};
+use crate::domain::{ChatEvent, ChatRequest, Citation, Input, Model, ModelFormat, Sampling, Shape};
 use crate::engines::pool::Lease;
 use crate::engines::{EngineError, Events, ternary};
 
@@ -39,6 +39,13 @@ impl App {
     pub async fn chat(&self, mut request: ChatRequest) -> Result<Answer, AppError> {
         let (model, lease) = self.load(&request.model).await?;
         request.sampling = request.sampling.or(super::builtin::usual(&model));
+        let sources = match request.shelf.take() {
+            Some(shelf) => {
+                let room = lease.facts().context_length;
+                self.put_passages(&mut request, shelf, room).await?
+            }
+            None => Vec::new(),
+        };
         let reader = self.put_in_words(&mut request, &lease)?;
         let lease = Arc::new(lease);
         let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;
@@ -51,11 +58,15 @@ impl App {
                 .await
                 .map_err(|panic| EngineError::Failed(panic.to_string()))??
         };
+        let events = match reader {
+            Some(reader) => read(events, reader),
+            None => events,
+        };
         Ok(Answer {
             model,
-            events: match reader {
-                Some(reader) => read(events, reader),
-                None => events,
+            events: match sources.is_empty() {
+                true => events,
+                false => with_sources(events, sources),
             },
             _lease: lease,
         })
@@ -112,6 +123,21 @@ impl App {
         }
         Ok(Some(prompt.reader))
     }
+}
+
+/// The answer's events with the passages behind the first of them, which tells that the request stands in the queue.
+fn with_sources(events: Events, sources: Vec<Citation>) -> Events {
+    let mut sources = Some(sources);
+    let told = move |event: Result<ChatEvent, EngineError>| {
+        let sources = match event.is_ok() {
+            true => sources
+                .take()
+                .map(|sources| Ok(ChatEvent::Sources(sources))),
+            false => None,
+        };
+        stream::iter([event].into_iter().chain(sources))
+    };
+    events.flat_map(told).boxed()
 }
 
 /// The answer's events with thoughts and calls told apart from words.

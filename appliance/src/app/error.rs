@@ -18,6 +18,9 @@ pub enum AppError {
     /// A hub's or the disk's reason.
     #[error(transparent)]
     Catalog(#[from] super::catalog::CatalogError),
+    /// The library's reason.
+    #[error(transparent)]
+    Documents(#[from] super::documents::LibraryError),
     /// No lane can run the request.
     #[error("no lane can run this: {0}")]
     NoLane(String),
@@ -117,6 +120,7 @@ impl Failing for AppError {
             AppError::Engine(error) => error.kind(),
             AppError::Store(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
+            AppError::Documents(error) => error.kind(),
             AppError::NoLane(_)
             | AppError::NoVocabulary(_)
             | AppError::FillsNoGaps(_)
@@ -139,6 +143,7 @@ impl Failing for AppError {
         match self {
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
+            AppError::Documents(error) => error.code(),
             AppError::ModelNotFound { .. } | AppError::NoModels => Some("model_not_found"),
             AppError::Template { .. } => Some("template_error"),
             AppError::NotAModel { .. } => Some("not_a_model"),
@@ -163,6 +168,7 @@ impl Failing for AppError {
     fn param(&self) -> Option<&str> {
         match self {
             AppError::Engine(error) => error.param(),
+            AppError::Documents(error) => error.param(),
             AppError::ModelNotFound { .. }
             | AppError::NoModels
             | AppError::NoVocabulary(_)

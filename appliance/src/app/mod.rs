@@ -9,6 +9,7 @@ mod builtin;
 pub mod catalog;
 mod chat;
 mod details;
+pub mod documents;
 mod embed;
 mod error;
 mod measure;
@@ -49,7 +50,8 @@ pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 pub use crate::engines::EngineError;
 pub use crate::engines::pool::ModelState;
 pub use crate::store::{
-    Chat, ChatChange, ChatQuery, StoredMessage, StoredResponse, new_id, now_ms,
+    Chat, ChatChange, ChatQuery, Found, StoredMessage, StoredResponse, StoredText, Watch, new_id,
+    now_ms,
 };
 
 /// This program's version.
@@ -71,6 +73,9 @@ struct Inner {
     details: details::DetailsShelf,
     vocabularies: tokens::Vocabularies,
     turns: turns::Turns,
+    library: documents::Library,
+    /// Computing threads, shared by engines and the library.
+    threads: Arc<Threads>,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
     started: Instant,
@@ -127,12 +132,13 @@ impl App {
             0 => cores,
             set => set,
         };
+        let threads = Arc::new(Threads::new(threads));
         let means = means(&config)?;
         let pool = Pool::start(
             ENGINES,
             config.pool.clone(),
             means.clone(),
-            Arc::new(Threads::new(threads)),
+            Arc::clone(&threads),
             Arc::new(move || machine(cores)),
         );
         let inner = Inner {
@@ -144,6 +150,8 @@ impl App {
             details: details::DetailsShelf::default(),
             vocabularies: tokens::Vocabularies::default(),
             turns: turns::Turns::default(),
+            library: documents::Library::new(),
+            threads,
             builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),
             cores,

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use super::{Answer, App, AppError};
 use crate::domain::{
-    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, PersonId, Role, Sampling, Stats,
+    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, PersonId, Role, Sampling, Shelf,
+    Stats,
 };
 use crate::store::{ChatChange, NewMessage, StoredMessage, new_id};
 
@@ -235,10 +236,16 @@ impl App {
             messages.insert(0, Message::new(Role::System, system));
         }
         // Refused before anything is written, so that a full queue leaves no half turn behind.
+        let only = store.collections().of_chat(&request.chat).await?;
+        let shelf = (!only.is_empty()).then(|| Shelf {
+            person: person.clone(),
+            only,
+        });
         let answer = self
             .chat(ChatRequest {
                 sampling: request.sampling,
                 limits: request.limits,
+                shelf,
                 ..ChatRequest::new(request.model, Input::Messages(messages))
             })
             .await?;
@@ -389,8 +396,13 @@ impl App {
                 }
                 Some(Ok(event)) => {
                     meter.take(&event);
-                    if let ChatEvent::Piece(piece) = &event {
-                        row.content.push_str(&piece.text);
+                    match &event {
+                        ChatEvent::Piece(piece) => row.content.push_str(&piece.text),
+                        ChatEvent::Sources(sources) => {
+                            row.citations.clone_from(sources);
+                            self.save_citations(&row).await;
+                        }
+                        _ => {}
                     }
                     turn.push(TurnEvent::Chat(event));
                 }
@@ -422,6 +434,13 @@ impl App {
         });
         turn.log.grown.send_modify(|grown| grown.1 = true);
         self.inner.turns.end(&turn.id);
+    }
+
+    async fn save_citations(&self, row: &StoredMessage) {
+        let chats = self.inner.store.chats();
+        if let Err(error) = chats.write_citations(&row.id, &row.citations).await {
+            tracing::error!(%error, message = row.id, "an answer's citations were not written");
+        }
     }
 
     async fn save(&self, row: &StoredMessage) {
@@ -477,7 +496,7 @@ impl Meter {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
             }
-            ChatEvent::Finished(_) => {}
+            ChatEvent::Sources(_) | ChatEvent::Finished(_) => {}
         }
     }
 

@@ -189,6 +189,7 @@ async fn here(
             None => return Ok(answered),
             Some(event) => match event? {
                 ChatEvent::Queued { .. }
+                | ChatEvent::Sources(_)
                 | ChatEvent::Reasoning(_)
                 | ChatEvent::CallBegins { .. }
                 | ChatEvent::CallArguments { .. } => {}

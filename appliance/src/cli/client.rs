@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Failed;
 use super::serve::PRESENCE_FILE;
+
+/// Bytes of a file sent at a time.
+const PIECE: usize = 256 << 10;
 
 /// A running appliance.
 pub(super) struct Client {
@@ -56,6 +60,47 @@ impl Client {
         whole(self.send(Method::GET, path, None).await?).await
     }
 
+    /// The appliance at an address that is known to answer.
+    pub(super) fn at(address: SocketAddr) -> Client {
+        Client { address }
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
+        whole(self.send(Method::POST, path, Some(body)).await?).await
+    }
+
+    /// Posts a file's bytes as they are read.
+    pub(super) async fn upload(&self, path: &str, file: &Path) -> Result<Value, Failed> {
+        let cannot = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
+        let opened = tokio::fs::File::open(file).await.map_err(cannot)?;
+        let pieces = futures_util::stream::try_unfold(opened, |mut file| async move {
+            let mut piece = bytes::BytesMut::with_capacity(PIECE);
+            let n = file.read_buf(&mut piece).await?;
+            Ok::<_, std::io::Error>((n > 0).then(|| (Frame::data(piece.freeze()), file)))
+        });
+        let body = StreamBody::new(Box::pin(pieces));
+        whole(self.call(Method::POST, path, body).await?).await
+    }
+
+    /// Writes an answer's body into a file; returns its size.
+    pub(super) async fn download(&self, path: &str, file: &Path) -> Result<u64, Failed> {
+        let response = self.send(Method::GET, path, None).await?;
+        if !response.status().is_success() {
+            return Err(refusal(&whole_body(response).await?));
+        }
+        let mut out = tokio::fs::File::create(file).await?;
+        let mut body = response.into_body();
+        let mut written = 0;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                out.write_all(&data).await?;
+                written += data.len() as u64;
+            }
+        }
+        out.sync_all().await?;
+        Ok(written)
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failed> {
         whole(self.send(Method::DELETE, path, None).await?).await
     }
@@ -78,20 +123,33 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failed> {
+        let bytes = body
+            .map(|body| Bytes::from(body.to_string()))
+            .unwrap_or_default();
+        self.call(method, path, Full::new(bytes)).await
+    }
+
+    async fn call<B>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+    ) -> Result<Response<Incoming>, Failed>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Failed>,
+    {
         let stream = TcpStream::connect(self.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends when the response has been read or dropped.
         tokio::spawn(connection);
-        let bytes = body
-            .map(|body| Bytes::from(body.to_string()))
-            .unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
             .header("content-type", "application/json")
-            .body(Full::new(bytes))?;
+            .body(body)?;
         Ok(sender.send_request(request).await?)
     }
 }
@@ -144,8 +202,10 @@ async fn whole(response: Response<Incoming>) -> Result<Value, Failed> {
 }
 
 fn refusal(body: &Value) -> Failed {
+    // GAIA's routes say `detail` where the others say `error`.
     body["error"]["message"]
         .as_str()
+        .or_else(|| body["detail"].as_str())
         .unwrap_or("the appliance refused without a reason")
         .into()
 }

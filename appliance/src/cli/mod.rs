@@ -10,6 +10,7 @@ mod bench;
 mod chat;
 mod client;
 mod convert;
+mod docs;
 mod doctor;
 mod engines;
 mod models;
@@ -75,6 +76,9 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Fetch a model from the hub.
     Pull(pull::PullArgs),
+    /// The library: add, list, search and ask documents.
+    #[command(subcommand)]
+    Docs(docs::DocsCommand),
     /// Tell where a request would run, and why.
     Route(route::RouteArgs),
     /// The programs behind the models: list, install, build, remove, roll back.
@@ -171,6 +175,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Import(args) => models::import(config, args, json).await,
         Command::Convert(args) => convert::run(args, json).await,
         Command::Pull(args) => pull::run(config, args, json).await,
+        Command::Docs(command) => docs::run(config, command, json).await,
         Command::Route(args) => route::run(config, args, json).await,
         Command::Engines(command) => engines::run(config, command, json).await,
         Command::Models => models::list(config, json).await,

@@ -29,6 +29,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     // Held while we serve: two appliances on one data directory would end each other's answers.
     let mut presence = Presence::take(&data)?;
     app.recover().await?;
+    app.start_library().await?;
     let server = Server::bind(&listen).await?;
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
     presence.announce(&addresses)?;
@@ -66,6 +67,44 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// An appliance for as long as one command takes, at a port of its own on loopback; it ends with the value.
+pub(super) struct Beside {
+    _presence: Presence,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Starts one and tells where it listens.
+pub(super) async fn beside(config: Config) -> Result<(std::net::SocketAddr, Beside), Failed> {
+    let data = config.data_dir.clone();
+    let app = App::open(config)?;
+    let presence = Presence::take(&data)?;
+    app.recover().await?;
+    app.start_library().await?;
+    let loopback = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+    let server = Server::bind(&[loopback]).await?;
+    let address = server
+        .addresses()
+        .first()
+        .copied()
+        .ok_or("no address to listen on")?;
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let until = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    tokio::spawn(async move { server.run(app, until, Duration::ZERO).await });
+    let beside = Beside {
+        _presence: presence,
+        stop,
+    };
+    Ok((address, beside))
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.

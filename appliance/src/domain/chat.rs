@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::library::{Citation, Shelf};
+
 /// Who said a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -211,6 +213,8 @@ pub struct ChatRequest {
     pub shape: Shape,
     /// Whether a model that can think before it speaks does; `None` leaves it to the model's template.
     pub thinking: Option<bool>,
+    /// The documents that it is to be answered from; `None` answers from none.
+    pub shelf: Option<Shelf>,
 }
 
 impl ChatRequest {
@@ -226,6 +230,7 @@ impl ChatRequest {
             tool_choice: ToolChoice::Auto,
             shape: Shape::Free,
             thinking: None,
+            shelf: None,
         }
     }
 }
@@ -381,6 +386,8 @@ pub enum ChatEvent {
         /// Tokens of the prompt.
         prompt_tokens: usize,
     },
+    /// The passages that the answer is made from; at most once, and before any text.
+    Sources(Vec<Citation>),
     /// More text.
     Piece(Piece),
     /// More of what the model thinks before it speaks.

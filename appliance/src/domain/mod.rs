@@ -4,6 +4,7 @@
 pub mod chat;
 pub mod document;
 pub mod id;
+pub mod library;
 pub mod machine;
 pub mod model;
 pub mod peer;
@@ -13,6 +14,7 @@ pub use chat::{
     Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
 };
 pub use id::Id;
+pub use library::{Citation, Collection, Document, Shelf};
 pub use machine::Machine;
 pub use model::{Model, ModelFormat};
 pub use peer::{Peer, PersonId, Scope, Transport};

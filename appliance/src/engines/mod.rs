@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod child;
+pub mod encoder;
 pub mod flm;
 pub mod kokoro;
 pub mod lanes;

@@ -6,8 +6,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::answered::{cites, cites_text, stats, stats_text};
 use super::{Store, StoreError, new_id, now_ms};
-use crate::domain::{PersonId, Role, Stats};
+use crate::domain::{Citation, PersonId, Role, Stats};
 
 /// Chats that one listing returns at most; a page shows fewer.
 const LIST_MAX: usize = 200;
@@ -48,6 +49,8 @@ pub struct StoredMessage {
     pub finish_reason: Option<String>,
     /// What it cost.
     pub stats: Option<Stats>,
+    /// The passages that it was made from.
+    pub citations: Vec<Citation>,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -91,7 +94,8 @@ pub struct ChatChange {
 pub struct Chats<'a>(pub(super) &'a Store);
 
 const CHAT: &str = "id, title, model, pinned, head, created_at, updated_at";
-const MESSAGE: &str = "id, parent, role, content, model, finish_reason, stats, created_at";
+const MESSAGE: &str =
+    "id, parent, role, content, model, finish_reason, stats, created_at, citations";
 
 impl Chats<'_> {
     /// Lists a person's chats, pinned ones first, then the latest first.
@@ -278,6 +282,7 @@ impl Chats<'_> {
                 model: new.model,
                 finish_reason: (!written).then(|| "stop".to_owned()),
                 stats: None,
+                citations: Vec::new(),
                 created_at: now,
             });
         }
@@ -291,7 +296,7 @@ impl Chats<'_> {
                     }
                     transaction
                         .prepare_cached(&format!(
-                            "INSERT INTO messages (chat, {MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?)"
+                            "INSERT INTO messages (chat, {MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?)"
                         ))?
                         .execute(params![
                             id,
@@ -303,6 +308,7 @@ impl Chats<'_> {
                             row.finish_reason,
                             row.stats.as_ref().map(stats_text),
                             row.created_at,
+                            cites_text(&row.citations),
                         ])?;
                 }
                 if let Some(last) = rows.last() {
@@ -326,6 +332,24 @@ impl Chats<'_> {
                     "UPDATE messages SET finish_reason = 'interrupted' WHERE finish_reason IS NULL",
                     [],
                 )?)
+            })
+            .await
+    }
+
+    /// Keeps the passages that an answer is made from.
+    pub async fn write_citations(
+        &self,
+        message_id: &str,
+        citations: &[Citation],
+    ) -> Result<(), StoreError> {
+        let (id, citations) = (message_id.to_owned(), cites_text(citations));
+        self.0
+            .write(move |transaction| {
+                transaction.execute(
+                    "UPDATE messages SET citations = ?2 WHERE id = ?1",
+                    params![id, citations],
+                )?;
+                Ok(())
             })
             .await
     }
@@ -360,41 +384,6 @@ impl Chats<'_> {
             })
             .await
     }
-}
-
-/// The stats column: a JSON object, so that SQL can read it too.
-fn stats_text(stats: &Stats) -> String {
-    serde_json::json!({
-        "prompt_tokens": stats.prompt_tokens,
-        "cached_tokens": stats.cached_tokens,
-        "completion_tokens": stats.completion_tokens,
-        "ttft_ms": stats.ttft_ms,
-        "prefill_tps": stats.prefill_tps,
-        "decode_tps": stats.decode_tps,
-    })
-    .to_string()
-}
-
-fn stats(text: &str) -> Result<Stats, StoreError> {
-    let bad = || StoreError::BadRow {
-        what: "an answer's stats",
-        value: text.to_owned(),
-    };
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| bad())?;
-    let count = |key: &str| {
-        value[key]
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(bad)
-    };
-    Ok(Stats {
-        prompt_tokens: count("prompt_tokens")?,
-        cached_tokens: count("cached_tokens").ok(),
-        completion_tokens: count("completion_tokens")?,
-        ttft_ms: value["ttft_ms"].as_f64().ok_or_else(bad)?,
-        prefill_tps: value["prefill_tps"].as_f64(),
-        decode_tps: value["decode_tps"].as_f64(),
-    })
 }
 
 fn like(text: &str) -> String {
@@ -458,6 +447,11 @@ fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
             .map(|text| stats(&text))
             .transpose()?,
         created_at: row.get(7)?,
+        citations: row
+            .get::<_, Option<String>>(8)?
+            .map(|text| cites(&text))
+            .transpose()?
+            .unwrap_or_default(),
     })
 }
 

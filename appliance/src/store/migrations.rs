@@ -10,6 +10,7 @@ use super::{StoreError, blame};
 const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_responses.sql"),
+    include_str!("migrations/0003_documents.sql"),
 ];
 
 /// How many steps a database has seen.

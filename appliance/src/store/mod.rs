@@ -5,9 +5,13 @@
 //! reached the disk, so that neither a kill nor a power cut loses it. Nothing here knows who asks for
 //! a row beyond the person whose row it is.
 
+mod answered;
 mod chats;
+mod collections;
+mod documents;
 mod migrations;
 mod models;
+mod passages;
 mod responses;
 mod settings;
 mod snapshot;
@@ -23,7 +27,10 @@ use crate::domain::Id;
 use crate::error::{Failing, Kind};
 
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
+pub use collections::{Collections, Watch};
+pub use documents::{Added, Documents, Indexed, Job, JobDocument, NewDocument, Watched, file_name};
 pub use models::Models;
+pub use passages::{Block, Found, Passages, StoredText};
 pub use responses::{Responses, StoredResponse};
 pub use settings::Settings;
 pub use snapshot::{check, snapshot};
@@ -125,7 +132,7 @@ impl Failing for StoreError {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Order = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A handle on the store; clones share it.
 #[derive(Clone)]
@@ -135,7 +142,7 @@ pub struct Store {
 
 struct Inner {
     folder: PathBuf,
-    writer: mpsc::Sender<Job>,
+    writer: mpsc::Sender<Order>,
     /// Idle reading connections. A std mutex: held for a push or a pop, never across an await.
     readers: Mutex<Vec<Connection>>,
 }
@@ -158,7 +165,7 @@ impl Store {
         for _ in 0..READERS {
             readers.push(connect(&path, true).map_err(|error| blame(&path, error))?);
         }
-        let (writer, jobs) = mpsc::channel::<Job>();
+        let (writer, jobs) = mpsc::channel::<Order>();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
@@ -195,6 +202,21 @@ impl Store {
         Responses(self)
     }
 
+    /// Documents and the jobs that read them.
+    pub fn documents(&self) -> Documents<'_> {
+        Documents(self)
+    }
+
+    /// Passages of documents and their vectors.
+    pub fn passages(&self) -> Passages<'_> {
+        Passages(self)
+    }
+
+    /// Collections of documents.
+    pub fn collections(&self) -> Collections<'_> {
+        Collections(self)
+    }
+
     /// Each person's settings.
     pub fn settings(&self) -> Settings<'_> {
         Settings(self)
@@ -212,7 +234,7 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Order = Box::new(move |connection| {
             let result =
                 connection
                     .transaction()
@@ -230,6 +252,21 @@ impl Store {
             .send(job)
             .map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Carries the log over into the database and empties it, so that deleted rows are nowhere any more. A reader
+    /// that is at work delays that until the next time.
+    async fn wipe(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Order = Box::new(move |connection| {
+            let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            let _ = reply.send(done);
+        });
+        self.inner
+            .writer
+            .send(job)
+            .map_err(|_| StoreError::Closed)?;
+        Ok(answer.await.map_err(|_| StoreError::Closed)??)
     }
 
     /// Runs a query on a reading connection, away from the asynchronous threads.
@@ -300,6 +337,8 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> 
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Each commit waits for the disk: what was acknowledged survives a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What is deleted is overwritten: a document that its owner removed leaves no text behind.
+        connection.pragma_update(None, "secure_delete", "ON")?;
     }
     connection.pragma_update(None, "foreign_keys", "ON")?;
     Ok(connection)

@@ -22,7 +22,9 @@ pub enum SafetensorsError {
     Header(String),
     #[error("tensor {name}: {field} is missing or wrong")]
     Field { name: String, field: &'static str },
-    #[error("tensor {name}: the type {dtype:?} is not supported; F32, F16, BF16, I8 and U8 are")]
+    #[error(
+        "tensor {name}: the type {dtype:?} is not supported; F32, F16, BF16, I64, I8 and U8 are"
+    )]
     Type { name: String, dtype: String },
     #[error(
         "tensor {name}: the offsets {start}..{end} do not fit its shape or the file; fetch it again"
@@ -38,6 +40,8 @@ pub enum Dtype {
     F32,
     F16,
     Bf16,
+    /// Positions that some encoders store beside their weights.
+    I64,
     I8,
     U8,
 }
@@ -48,6 +52,7 @@ impl Dtype {
             "F32" => Dtype::F32,
             "F16" => Dtype::F16,
             "BF16" => Dtype::Bf16,
+            "I64" => Dtype::I64,
             "I8" => Dtype::I8,
             "U8" => Dtype::U8,
             _ => return None,
@@ -56,6 +61,7 @@ impl Dtype {
 
     fn bytes(self) -> u64 {
         match self {
+            Dtype::I64 => 8,
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::I8 | Dtype::U8 => 1,

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::answers::Events;
 use super::messages::Head;
-use super::{stop, tool_use_id, usage};
+use super::{citations, stop, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
-use crate::domain::{ChatEvent, Finish};
+use crate::domain::{ChatEvent, Citation, Finish};
 
 /// One block of the message.
 #[derive(Debug, PartialEq)]
@@ -25,6 +25,8 @@ enum Block {
 #[derive(Default)]
 struct Blocks {
     blocks: Vec<Block>,
+    /// Passages that the first text is made from.
+    sources: Vec<Citation>,
     finish: Option<Finish>,
 }
 
@@ -32,6 +34,7 @@ impl Blocks {
     fn take(&mut self, event: ChatEvent) {
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(more) => match self.blocks.last_mut() {
                 Some(Block::Thinking(text)) => text.push_str(&more),
                 _ => self.blocks.push(Block::Thinking(more)),
@@ -67,7 +70,13 @@ impl Blocks {
                 Some(json!({ "type": "tool_use", "id": id, "name": name, "input": object(input) }))
             }
         };
-        self.blocks.iter().filter_map(view).collect()
+        let mut views: Vec<Value> = self.blocks.iter().filter_map(view).collect();
+        if !self.sources.is_empty()
+            && let Some(text) = views.iter_mut().find(|view| view["type"] == "text")
+        {
+            text["citations"] = citations(&self.sources).into();
+        }
+        views
     }
 }
 

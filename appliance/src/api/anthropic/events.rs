@@ -8,9 +8,9 @@ use super::super::answers::Events;
 use super::super::failure::{Dialect, tell};
 use super::super::frames::{Frame, sse_with};
 use super::messages::Head;
-use super::{Anthropic, stop, tool_use_id, usage};
+use super::{Anthropic, citations, stop, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
-use crate::domain::{ChatEvent, Usage};
+use crate::domain::{ChatEvent, Citation, Usage};
 
 /// What Anthropic sends while nothing happens.
 const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
@@ -31,6 +31,8 @@ struct Writer {
     blocks: usize,
     /// White space that no block has taken yet.
     held: String,
+    /// Passages that the first text is made from.
+    sources: Vec<Citation>,
     ended: bool,
 }
 
@@ -41,6 +43,7 @@ impl Writer {
             open: None,
             blocks: 0,
             held: String::new(),
+            sources: Vec::new(),
             ended: false,
         }
     }
@@ -49,6 +52,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { prompt_tokens } => self.start(prompt_tokens, &mut out),
+            ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
                 let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
                 self.begin(Open::Thinking, block, &mut out);
@@ -115,6 +119,10 @@ impl Writer {
             }
             text = std::mem::take(&mut self.held);
             self.begin(Open::Text, json!({ "type": "text", "text": "" }), out);
+            for citation in citations(&std::mem::take(&mut self.sources)) {
+                let delta = json!({ "type": "citations_delta", "citation": citation });
+                self.delta(delta, out);
+            }
         }
         if !text.is_empty() {
             self.delta(json!({ "type": "text_delta", "text": text }), out);

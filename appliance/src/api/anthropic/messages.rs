@@ -4,6 +4,7 @@
 //! `context_management`, `mcp_servers` without servers, `betas`, and the budget of `thinking`, which is checked and
 //! cannot be enforced.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -13,12 +14,13 @@ use serde_json::json;
 
 use super::super::answers::{ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::content::{self, Content, MessageBody};
 use super::tools::{self, ChoiceBody, OutputBody, ToolBody};
 use super::{Anthropic, answer::whole, events::stream};
 use crate::app::{App, new_id};
-use crate::domain::{ChatRequest, Input, Limits, Sampling};
+use crate::domain::{ChatRequest, Input, Limits, Peer, Sampling};
 
 /// The smallest budget that Anthropic takes for thinking.
 const THINKING_BUDGET_MIN: i64 = 1024;
@@ -42,6 +44,8 @@ pub(in super::super) struct MessagesBody {
     thinking: Option<ThinkingBody>,
     output_config: Option<OutputBody>,
     mcp_servers: Option<Vec<serde_json::Value>>,
+    /// Documents to answer from: collections by identifier, or an empty list for all. Not Anthropic's own.
+    collections: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -133,7 +137,8 @@ fn share(param: &'static str, value: Option<f32>) -> Result<Option<f32>, Request
 
 pub(in super::super) async fn answer(
     State(app): State<App>,
-    Body(body): Body<MessagesBody>,
+    Extension(peer): Extension<Peer>,
+    Body(mut body): Body<MessagesBody>,
 ) -> Result<Response, Failure<Anthropic>> {
     match body.max_tokens {
         None => return Err(RequestError::field("max_tokens", "is required").into()),
@@ -141,7 +146,9 @@ pub(in super::super) async fn answer(
         Some(_) => {}
     }
     let streamed = body.stream;
+    let shelf = cited::shelf(&peer, body.collections.take());
     let mut request = ChatRequest::try_from(body)?;
+    request.shelf = shelf;
     request.model = app.model(&request.model).await?.id;
     let head = Head {
         id: format!("msg_{}", new_id()?),

@@ -16,8 +16,9 @@ pub(super) use describe::describe;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::cited;
 use super::failure::{Dialect, Told, status};
-use crate::domain::{Finish, FinishReason, Usage};
+use crate::domain::{Citation, Finish, FinishReason, Usage};
 use crate::error::Kind;
 
 /// The dialect's name as a type.
@@ -75,6 +76,32 @@ fn stop(finish: &Finish, stops: &[String]) -> (&'static str, Option<String>) {
 /// The identifier of a call in Anthropic's form: engines begin theirs with `call_`.
 fn tool_use_id(id: &str) -> String {
     format!("toolu_{}", id.strip_prefix("call_").unwrap_or(id))
+}
+
+/// Passages as Anthropic's citations: each document counts once, in the order of its first passage; places are
+/// characters of its text.
+fn citations(sources: &[Citation]) -> Vec<Value> {
+    let mut documents: Vec<&str> = Vec::new();
+    for source in sources {
+        if !documents.contains(&source.document.as_str()) {
+            documents.push(&source.document);
+        }
+    }
+    let one = |source: &Citation| {
+        let mut view = cited::view(source);
+        let at = documents
+            .iter()
+            .position(|document| *document == source.document);
+        view["type"] = "char_location".into();
+        view["cited_text"] = source.text.as_str().into();
+        view["document_index"] = at.into();
+        view["document_title"] = source.name.as_str().into();
+        view["file_id"] = source.document.as_str().into();
+        view["start_char_index"] = source.start.into();
+        view["end_char_index"] = source.end.into();
+        view
+    };
+    sources.iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -185,6 +185,7 @@ impl Answer {
     fn take(&mut self, event: &ChatEvent) {
         match event {
             ChatEvent::Queued { prompt_tokens } => self.prompt_tokens = *prompt_tokens,
+            ChatEvent::Sources(_) => {}
             ChatEvent::Piece(piece) => {
                 self.content.push_str(&piece.text);
                 self.made += piece.tokens;

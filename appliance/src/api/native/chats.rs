@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
 use super::super::openai::OpenAi;
 use super::person;
@@ -35,6 +36,7 @@ pub(in super::super) struct ChangeBody {
     title: Option<String>,
     head: Option<String>,
     pinned: Option<bool>,
+    collections: Option<Vec<String>>,
 }
 
 impl Wire for CreateBody {
@@ -109,6 +111,8 @@ pub(super) struct MessageView {
     /// Why it ended; null while it is being written.
     finish_reason: Option<String>,
     stats: Option<StatsView>,
+    /// The passages that it was made from.
+    citations: Vec<CitationView>,
 }
 
 impl From<&StoredMessage> for MessageView {
@@ -131,6 +135,7 @@ impl From<&StoredMessage> for MessageView {
             created_at: message.created_at,
             finish_reason: message.finish_reason.clone(),
             stats,
+            citations: cited::views(&message.citations),
         }
     }
 }
@@ -154,6 +159,8 @@ pub(super) struct ChatTreeView {
     chat: ChatView,
     messages: Vec<MessageView>,
     turns: Vec<TurnView>,
+    /// Collections or documents that it is answered from.
+    collections: Vec<String>,
 }
 
 /// It is gone.
@@ -228,10 +235,12 @@ pub(in super::super) async fn one(
         })
         .collect();
     let (chat, messages) = app.store().chats().get(person, &id).await?;
+    let collections = app.store().collections().of_chat(&id).await?;
     let view = ChatTreeView {
         chat: ChatView::of(chat, !turns.is_empty()),
         messages: messages.iter().map(MessageView::from).collect(),
         turns,
+        collections,
     };
     Ok(answer(StatusCode::OK, &view))
 }
@@ -242,6 +251,12 @@ pub(in super::super) async fn change(
     Path(id): Path<String>,
     Body(body): Body<ChangeBody>,
 ) -> Result<Response, Failure<OpenAi>> {
+    if let Some(collections) = body.collections {
+        app.store()
+            .collections()
+            .set_chat(person(&peer)?, &id, collections)
+            .await?;
+    }
     let change = ChatChange {
         title: checked_title(body.title)?,
         head: body.head,

@@ -2,6 +2,7 @@
 //! Errors have OpenAI's shape.
 
 pub(super) mod chats;
+pub(super) mod library;
 pub(super) mod models;
 pub(super) mod settings;
 pub(super) mod turns;
@@ -130,6 +131,7 @@ pub(super) fn describe() -> Part {
                 .takes::<turns::TurnBody>()
                 .streams([("", super::openai::chunk_schema()), ("error", error())])
                 .event::<turns::TurnStarted>("turn")
+                .event::<turns::TurnCitations>("citations")
                 .event::<chats::MessageView>("message"),
             Operation::post("/onebit/turns/{id}/stop", "Stops an answer")
                 .gives::<turns::StoppedView>(),
@@ -139,6 +141,7 @@ pub(super) fn describe() -> Part {
             )
             .streams([("", super::openai::chunk_schema()), ("error", error())])
             .event::<turns::TurnStarted>("turn")
+            .event::<turns::TurnCitations>("citations")
             .event::<chats::MessageView>("message"),
             Operation::get("/onebit/settings", "One's own settings")
                 .gives::<settings::SettingsView>(),

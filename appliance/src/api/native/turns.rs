@@ -10,13 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
 use super::super::frames::{Frame, sse};
 use super::super::openai::{OpenAi, chat::Chunks, error_frame, frame as written};
 use super::chats::MessageView;
 use super::person;
 use crate::app::{App, Turn, TurnEvent, TurnRequest, now_ms};
-use crate::domain::{Limits, Peer, Sampling};
+use crate::domain::{ChatEvent, Limits, Peer, Sampling};
 
 #[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct TurnBody {
@@ -173,6 +174,12 @@ fn follow(turn: &Turn, from: usize) -> Response {
     sse(frames)
 }
 
+/// What an answer is made from; comes before its first word.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TurnCitations {
+    citations: Vec<CitationView>,
+}
+
 fn named(event: &'static str, data: &impl Serialize) -> Frame {
     Frame {
         event: Some(event),
@@ -190,6 +197,10 @@ fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
                 assistant_message: MessageView::from(&**assistant),
             };
             named("turn", &started)
+        }
+        TurnEvent::Chat(ChatEvent::Sources(sources)) => {
+            let citations = cited::views(sources);
+            named("citations", &TurnCitations { citations })
         }
         TurnEvent::Chat(event) => return chunks.chunk(0, event),
         TurnEvent::Stored(message) => named("message", &MessageView::from(message)),

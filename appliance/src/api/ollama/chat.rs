@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited;
 use super::super::failure::Failure;
 use super::messages::{self, MessageBody, ToolBody};
 use super::options::{self, Options};
@@ -36,6 +37,8 @@ pub(in super::super) struct ChatBody {
     #[serde(default)]
     logprobs: bool,
     top_logprobs: Option<i64>,
+    /// Documents to answer from: collections by identifier, or an empty list for all. Not Ollama's own.
+    collections: Option<Vec<String>>,
 }
 
 impl Wire for ChatBody {
@@ -75,6 +78,7 @@ pub(in super::super) async fn answer(
         tools: messages::tools(body.tools.unwrap_or_default())?,
         shape: options::shape(body.format)?,
         thinking,
+        shelf: cited::shelf(&peer, body.collections),
         ..ChatRequest::new(model.id, Input::Messages(messages))
     };
     Ok(reply.answer(app, request).await?)

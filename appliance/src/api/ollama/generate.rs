@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited;
 use super::super::failure::Failure;
 use super::chat::{can_think, may_unload, touch};
 use super::options::{self, Options};
@@ -45,6 +46,8 @@ pub(in super::super) struct GenerateBody {
     #[serde(default)]
     logprobs: bool,
     top_logprobs: Option<i64>,
+    /// Documents to answer from: collections by identifier, or an empty list for all. Not Ollama's own.
+    collections: Option<Vec<String>>,
 }
 
 impl Wire for GenerateBody {
@@ -167,6 +170,7 @@ pub(in super::super) async fn answer(
         logprobs: options::logprobs(body.logprobs, body.top_logprobs)?,
         shape: options::shape(body.format)?,
         thinking,
+        shelf: cited::shelf(&peer, body.collections),
         ..ChatRequest::new(model.id, input)
     };
     Ok(reply.answer(app, request).await?)

@@ -13,7 +13,6 @@ pub(super) mod models;
 mod options;
 pub(super) mod pull;
 mod reply;
-mod time;
 
 pub(super) use describe::describe;
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::super::body::{Body, Wire};
 use super::super::failure::{Failure, json as answer};
-use super::{Ollama, find, tagged, time};
+use super::super::time;
+use super::{Ollama, find, tagged};
 use crate::app::{App, Details, ModelState, now_ms};
 use crate::domain::Model;
 

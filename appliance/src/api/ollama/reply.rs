@@ -11,9 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::failure::{Dialect, json as answer, tell};
 use super::super::frames::json_lines;
-use super::{Ollama, OllamaError, time};
+use super::super::{cited, time};
+use super::{Ollama, OllamaError};
 use crate::app::{App, AppError, EngineError};
-use crate::domain::{ChatEvent, ChatRequest, Finish, FinishReason, TokenLogprob, ToolCall};
+use crate::domain::{
+    ChatEvent, ChatRequest, Citation, Finish, FinishReason, TokenLogprob, ToolCall,
+};
 use crate::error::Failing;
 
 /// How long headers wait for the first word of an answer: within it an error has its own status.
@@ -45,6 +48,7 @@ struct Part {
     thinking: String,
     calls: Vec<ToolCall>,
     logprobs: Vec<TokenLogprob>,
+    sources: Vec<Citation>,
     finish: Option<Finish>,
 }
 
@@ -54,6 +58,7 @@ impl Part {
             && self.thinking.is_empty()
             && self.calls.is_empty()
             && self.logprobs.is_empty()
+            && self.sources.is_empty()
             && self.finish.is_none()
     }
 
@@ -62,6 +67,7 @@ impl Part {
         self.thinking.push_str(&more.thinking);
         self.calls.extend(more.calls);
         self.logprobs.extend(more.logprobs);
+        self.sources.extend(more.sources);
         self.finish = more.finish.or(self.finish);
     }
 }
@@ -86,6 +92,7 @@ impl Writer {
         let mut part = Part::default();
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::Sources(sources) => part.sources = sources,
             ChatEvent::Piece(piece) => {
                 self.said.push_str(&piece.text);
                 part.text = piece.text;
@@ -157,6 +164,9 @@ impl Writer {
         }
         if !part.logprobs.is_empty() {
             object.insert("logprobs".into(), logprobs_view(&part.logprobs));
+        }
+        if !part.sources.is_empty() {
+            object.insert("citations".into(), json!(cited::views(&part.sources)));
         }
         object.insert("done".into(), part.finish.is_some().into());
         if let Some(finish) = &part.finish {

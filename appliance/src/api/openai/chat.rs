@@ -3,6 +3,7 @@
 //! Ignored, because they change nothing here: `user`, `store`, `metadata`, `service_tier`,
 //! `prompt_cache_key`, `safety_identifier`, `parallel_tool_calls` without tools.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::super::answers::{Events, ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse};
 use super::messages::MessageBody;
@@ -22,7 +24,7 @@ use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
 use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings, total};
 use crate::app::{App, AppError, new_id};
 use crate::domain::{
-    ChatEvent, ChatRequest, Finish, Input, Message, Piece, TokenLogprob, ToolCall,
+    ChatEvent, ChatRequest, Citation, Finish, Input, Message, Peer, Piece, TokenLogprob, ToolCall,
 };
 
 /// OpenAI's own limit.
@@ -56,6 +58,8 @@ pub(in super::super) struct ChatBody {
     /// The same, as llama-server and vLLM take it.
     chat_template_kwargs: Option<TemplateBody>,
     modalities: Option<Vec<String>>,
+    /// Documents to answer from: collections by identifier, or an empty list for all. Not OpenAI's own.
+    collections: Option<Vec<String>>,
     #[serde(flatten)]
     options: Options,
 }
@@ -170,8 +174,10 @@ impl TryFrom<ChatBody> for Asked {
 
 pub(in super::super) async fn answer(
     State(app): State<App>,
-    Body(body): Body<ChatBody>,
+    Extension(peer): Extension<Peer>,
+    Body(mut body): Body<ChatBody>,
 ) -> Result<Response, Failure<OpenAi>> {
+    let shelf = cited::shelf(&peer, body.collections.take());
     let mut asked = Asked::try_from(body)?;
     let Some(first) = asked.requests.first() else {
         return Err(RequestError::field("n", "asks for no answer").into());
@@ -179,6 +185,7 @@ pub(in super::super) async fn answer(
     let model = app.model(&first.model).await?.id;
     for request in &mut asked.requests {
         request.model.clone_from(&model);
+        request.shelf.clone_from(&shelf);
     }
     let head = Head {
         id: format!("chatcmpl-{}", new_id()?),
@@ -206,6 +213,7 @@ struct Choice {
     content: String,
     reasoning: String,
     calls: Vec<ToolCall>,
+    sources: Vec<Citation>,
     logprobs: Option<Vec<TokenLogprob>>,
     finish: Option<Finish>,
 }
@@ -214,6 +222,7 @@ impl Choice {
     fn take(&mut self, event: ChatEvent) {
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Piece(Piece { text, logprobs, .. }) => {
                 self.content.push_str(&text);
                 if !logprobs.is_empty() {
@@ -246,8 +255,20 @@ impl Choice {
         if !self.calls.is_empty() {
             message["tool_calls"] = self.calls.iter().map(call_view).collect();
         }
+        if !self.sources.is_empty() {
+            message["annotations"] = annotations(&self.sources, &self.content);
+        }
         message
     }
+}
+
+/// Where the answer comes from, in the form of OpenAI's annotations.
+fn annotations(sources: &[Citation], answer: &str) -> Value {
+    let one = |source: &Citation| {
+        let view = cited::file_citation(source, answer);
+        json!({ "type": "file_citation", "file_citation": view })
+    };
+    sources.iter().map(one).collect()
 }
 
 fn call_view(call: &ToolCall) -> Value {
@@ -326,6 +347,8 @@ struct Delta<'a> {
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[Value; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Value>,
 }
 
 impl Delta<'_> {
@@ -377,6 +400,13 @@ impl Chunks {
                     logprobs,
                     None,
                 )
+            }
+            ChatEvent::Sources(sources) => {
+                let delta = Delta {
+                    annotations: Some(annotations(sources, "")),
+                    ..Delta::default()
+                };
+                self.write(index, delta, None, None)
             }
             ChatEvent::Reasoning(text) => {
                 let delta = Delta {

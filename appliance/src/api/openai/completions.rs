@@ -240,6 +240,7 @@ impl Writer {
                 (
                     _,
                     ChatEvent::Queued { .. }
+                    | ChatEvent::Sources(_)
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::CallBegins { .. }
                     | ChatEvent::CallArguments { .. },
@@ -314,7 +315,8 @@ impl Writer {
 
     fn chunk(&self, index: usize, event: &ChatEvent, sent: &mut Sent) -> Option<Frame> {
         let (text, logprobs, finish) = match event {
-            ChatEvent::Reasoning(_)
+            ChatEvent::Sources(_)
+            | ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }
             | ChatEvent::CallArguments { .. } => return None,
             ChatEvent::Queued { .. } if sent.echo.is_empty() => return None,

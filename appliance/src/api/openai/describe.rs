@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::openapi::{
     Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
 };
-use super::{chat, completions, embeddings, responses};
+use super::{chat, completions, embeddings, responses, vector_stores};
 
 /// The routes of this folder.
 pub(in super::super) fn describe() -> Part {
@@ -67,12 +67,154 @@ pub(in super::super) fn describe() -> Part {
                     ("has_more", truth()),
                 ]),
             ),
+            Operation::get("/v1/files", "Documents as files").writes(listed(file())),
+            Operation::post("/v1/files", "Adds a file of a form").writes(file()),
+            Operation::get("/v1/files/{id}", "One file").writes(file()),
+            Operation::delete(
+                "/v1/files/{id}",
+                "Deletes a file and all that was read of it",
+            )
+            .writes(gone()),
+            Operation::get("/v1/files/{id}/content", "A file's bytes")
+                .text(200, "application/octet-stream"),
+            Operation::get("/v1/vector_stores", "Collections as vector stores")
+                .writes(listed(store())),
+            Operation::post("/v1/vector_stores", "Makes a collection")
+                .takes::<vector_stores::StoreBody>()
+                .writes(store()),
+            Operation::get("/v1/vector_stores/{id}", "One collection").writes(store()),
+            Operation::post("/v1/vector_stores/{id}", "Renames a collection")
+                .takes::<vector_stores::StoreBody>()
+                .writes(store()),
+            Operation::delete(
+                "/v1/vector_stores/{id}",
+                "Deletes a collection; its files stay",
+            )
+            .writes(gone()),
+            Operation::get("/v1/vector_stores/{id}/files", "A collection's files")
+                .writes(listed(store_file())),
+            Operation::post(
+                "/v1/vector_stores/{id}/files",
+                "Puts a file into a collection",
+            )
+            .takes::<vector_stores::FileBody>()
+            .writes(store_file()),
+            Operation::get(
+                "/v1/vector_stores/{id}/files/{file}",
+                "A file of a collection",
+            )
+            .writes(store_file()),
+            Operation::delete(
+                "/v1/vector_stores/{id}/files/{file}",
+                "Takes a file out of a collection",
+            )
+            .writes(gone()),
+            Operation::post(
+                "/v1/vector_stores/{id}/file_batches",
+                "Puts files into a collection",
+            )
+            .takes::<vector_stores::BatchBody>()
+            .writes(object([
+                ("id", text()),
+                ("object", text()),
+                ("created_at", whole()),
+                ("vector_store_id", text()),
+                ("status", text()),
+                ("file_counts", map(whole())),
+            ])),
+            Operation::post(
+                "/v1/vector_stores/{id}/search",
+                "Finds passages in a collection",
+            )
+            .takes::<vector_stores::SearchBody>()
+            .writes(object([
+                ("object", text()),
+                ("search_query", list(text())),
+                ("has_more", truth()),
+                ("next_page", maybe(text())),
+                (
+                    "data",
+                    list(object([
+                        ("file_id", text()),
+                        ("filename", text()),
+                        ("score", number()),
+                        ("attributes", map(json!({}))),
+                        (
+                            "content",
+                            list(object([("type", text()), ("text", text())])),
+                        ),
+                    ])),
+                ),
+            ])),
             Operation::post(
                 "/v1/moderations",
                 "Refused by name: there is no model for it",
             ),
         ],
     }
+}
+
+fn listed(of: Value) -> Value {
+    object([
+        ("object", words(&["list"])),
+        ("data", list(of)),
+        ("first_id", maybe(text())),
+        ("last_id", maybe(text())),
+        ("has_more", truth()),
+    ])
+}
+
+fn gone() -> Value {
+    object([("id", text()), ("object", text()), ("deleted", truth())])
+}
+
+fn file() -> Value {
+    object([
+        ("id", text()),
+        ("object", words(&["file"])),
+        ("bytes", whole()),
+        ("created_at", whole()),
+        ("expires_at", maybe(whole())),
+        ("filename", text()),
+        ("purpose", text()),
+        ("status", words(&["uploaded", "processed", "error"])),
+        ("status_details", maybe(text())),
+    ])
+}
+
+fn store() -> Value {
+    object([
+        ("id", text()),
+        ("object", words(&["vector_store"])),
+        ("created_at", whole()),
+        ("name", text()),
+        ("usage_bytes", whole()),
+        ("file_counts", map(whole())),
+        ("status", words(&["in_progress", "completed"])),
+        ("expires_after", maybe(text())),
+        ("expires_at", maybe(whole())),
+        ("last_active_at", maybe(whole())),
+        ("metadata", map(text())),
+    ])
+}
+
+fn store_file() -> Value {
+    object([
+        ("id", text()),
+        ("object", words(&["vector_store.file"])),
+        ("usage_bytes", whole()),
+        ("created_at", whole()),
+        ("vector_store_id", text()),
+        (
+            "status",
+            words(&["in_progress", "completed", "failed", "cancelled"]),
+        ),
+        (
+            "last_error",
+            maybe(object([("code", text()), ("message", text())])),
+        ),
+        ("attributes", map(text())),
+    ])
 }
 
 /// Chat completions at a path; other dialects have the route at paths of their own.
@@ -96,6 +238,7 @@ pub(in super::super) fn chat_operation(path: &'static str) -> Operation {
                             ("refusal", json!({ "type": "null" })),
                             ("reasoning_content?", text()),
                             ("tool_calls?", list(call())),
+                            ("annotations?", list(json!({ "type": "object" }))),
                         ]),
                     ),
                     ("logprobs", maybe(chat_logprobs())),

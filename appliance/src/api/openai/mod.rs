@@ -4,12 +4,14 @@ pub(super) mod chat;
 pub(super) mod completions;
 mod describe;
 pub(super) mod embeddings;
+pub(super) mod files;
 mod messages;
 pub(super) mod models;
 pub(super) mod moderations;
 mod options;
 pub(super) mod responses;
 mod tools;
+pub(super) mod vector_stores;
 
 pub(super) use describe::{
     chat_operation, chunk_schema, describe, embeddings_operation, error_schema, models_operation,

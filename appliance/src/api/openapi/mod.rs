@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::json as answer;
 use super::routes::{RouteFact, facts};
-use super::{anthropic, llamacpp, native, ollama, openai};
+use super::{anthropic, documents, llamacpp, native, ollama, openai};
 use crate::app::VERSION;
 use operation::{Answer, Form, Shape};
 
@@ -46,6 +46,7 @@ fn parts() -> Vec<Part> {
         anthropic::describe(),
         ollama::describe(),
         llamacpp::describe(),
+        documents::describe(),
         native::describe(),
         own::describe(),
     ]

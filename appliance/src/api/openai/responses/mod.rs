@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::super::answers::{Events, ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::sse;
 use super::options::Options;
@@ -141,14 +142,36 @@ fn functions(bodies: &[Value]) -> Result<Vec<Tool>, RequestError> {
         if body["type"] != "function" {
             return Err(RequestError::Unsupported {
                 param: "tools",
-                why: "only tools of the type `function` are known here",
+                why: "only tools of the types `function` and `file_search` are known here",
             });
         }
         let function: FunctionBody = serde_json::from_value(body.clone())
             .map_err(|error| RequestError::field("tools", format!("cannot be read: {error}")))?;
         tools::tool(function)
     };
-    bodies.iter().map(read).collect()
+    bodies
+        .iter()
+        .filter(|body| body["type"] != FILE_SEARCH)
+        .map(read)
+        .collect()
+}
+
+/// The tool that answers from documents.
+const FILE_SEARCH: &str = "file_search";
+
+/// The vector stores of `file_search`; one that names none asks all documents.
+fn stores(bodies: &[Value]) -> Result<Option<Vec<String>>, RequestError> {
+    let mut asked: Option<Vec<String>> = None;
+    for body in bodies.iter().filter(|body| body["type"] == FILE_SEARCH) {
+        let named = match &body["vector_store_ids"] {
+            Value::Null => Vec::new(),
+            ids => serde_json::from_value(ids.clone()).map_err(|_| {
+                RequestError::field("tools", "has `vector_store_ids` that are no list of names")
+            })?,
+        };
+        asked.get_or_insert_default().extend(named);
+    }
+    Ok(asked)
 }
 
 /// Reads `text.format`.
@@ -224,7 +247,8 @@ pub(in super::super) async fn answer(
     }
     conversation.extend(input.iter().cloned());
     let model = app.model(&body.model).await?.id;
-    let request = body.request(&model, &conversation)?;
+    let mut request = body.request(&model, &conversation)?;
+    request.shelf = cited::shelf(&peer, stores(body.tools.as_deref().unwrap_or_default())?);
     let key = new_id()?.to_string();
     let mut writer = Writer::new(body.response(&format!("resp_{key}"), &model), key);
     let shelf = Shelf {

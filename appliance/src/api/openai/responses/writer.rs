@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::super::super::cited::file_citation;
 use super::super::super::failure::{Dialect, tell};
 use super::super::super::frames::Frame;
 use super::super::OpenAi;
 use crate::app::AppError;
-use crate::domain::{ChatEvent, Finish, FinishReason};
+use crate::domain::{ChatEvent, Citation, Finish, FinishReason};
 
 /// The kind of the item that is being written.
 #[derive(Clone, Copy, PartialEq)]
@@ -37,6 +38,8 @@ pub(super) struct Writer {
     open: Option<(Open, Value)>,
     /// Text or arguments of the open item.
     text: String,
+    /// Passages that the first message is made from.
+    sources: Vec<Citation>,
     started: bool,
     ended: bool,
 }
@@ -50,6 +53,7 @@ impl Writer {
             sequence: 0,
             open: None,
             text: String::new(),
+            sources: Vec::new(),
             started: false,
             ended: false,
         }
@@ -70,6 +74,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { .. } => self.start(&mut out),
+            ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
                 self.begin(Open::Reasoning, &mut out);
                 self.more(&text, &mut out);
@@ -151,7 +156,7 @@ impl Writer {
         let added = json!({ "output_index": self.at(), "item": item });
         self.write("response.output_item.added", added, out);
         if let Some(part) = kind.part() {
-            let data = self.inside(json!({ "part": part_view(part, "") }));
+            let data = self.inside(json!({ "part": part_view(part, "", &[]) }));
             self.write("response.content_part.added", data, out);
         }
     }
@@ -177,15 +182,28 @@ impl Writer {
         };
         let kind = *kind;
         let text = std::mem::take(&mut self.text);
+        let annotations: Vec<Value> = match kind {
+            Open::Message => std::mem::take(&mut self.sources),
+            Open::Reasoning | Open::Call => Vec::new(),
+        }
+        .iter()
+        .map(|source| file_citation(source, &text))
+        .collect();
         match kind.part() {
             Some(part) => {
+                for (at, annotation) in annotations.iter().enumerate() {
+                    let data = json!({ "annotation_index": at, "annotation": annotation });
+                    let data = self.inside(data);
+                    self.write("response.output_text.annotation.added", data, out);
+                }
                 let name = match kind {
                     Open::Reasoning => "response.reasoning_text.done",
                     Open::Message | Open::Call => "response.output_text.done",
                 };
                 let data = self.inside(json!({ "text": text }));
                 self.write(name, data, out);
-                let data = self.inside(json!({ "part": part_view(part, &text) }));
+                let part = part_view(part, &text, &annotations);
+                let data = self.inside(json!({ "part": part }));
                 self.write("response.content_part.done", data, out);
             }
             None => {
@@ -199,7 +217,7 @@ impl Writer {
         };
         item["status"] = status.into();
         match kind.part() {
-            Some(part) => item["content"] = json!([part_view(part, &text)]),
+            Some(part) => item["content"] = json!([part_view(part, &text, &annotations)]),
             None => item["arguments"] = text.into(),
         }
         let done = json!({ "output_index": at, "item": item });
@@ -269,9 +287,11 @@ impl Writer {
     }
 }
 
-fn part_view(kind: &str, text: &str) -> Value {
+fn part_view(kind: &str, text: &str, annotations: &[Value]) -> Value {
     match kind {
-        "output_text" => json!({ "type": kind, "text": text, "annotations": [], "logprobs": [] }),
+        "output_text" => {
+            json!({ "type": kind, "text": text, "annotations": annotations, "logprobs": [] })
+        }
         _ => json!({ "type": kind, "text": text }),
     }
 }

@@ -1,4 +1,4 @@
-//! Times as Ollama writes them: RFC 3339 in UTC.
+//! Times as most dialects write them: RFC 3339 in UTC.
 
 use crate::app::now_ms;
 

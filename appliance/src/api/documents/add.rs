@@ -1,0 +1,286 @@
+//! Documents on their way in: forms as GAIA sends them, raw bytes, paths, folders, addresses, notes.
+
+use axum::Extension;
+use axum::body::Body as RawBody;
+use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::StreamExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::body::{Body, RequestError, Wire};
+use super::super::failure::{Failure, json as answer};
+use super::{Gaia, person, view};
+use crate::app::App;
+use crate::app::documents::{Incoming, LibraryError, Origin};
+use crate::domain::{Document, Peer};
+
+/// GAIA's own limit for this form. Larger files come as raw bytes.
+const FORM_BYTES_MAX: u64 = 20 << 20;
+
+/// What the refusal names as the limit's setting.
+const FORM_LIMIT: &str = "of forms; POST /api/documents/raw?name=NAME takes larger ones";
+
+/// A form that cannot be read.
+pub(in super::super) fn bad_form(error: &impl std::fmt::Display) -> RequestError {
+    RequestError::Malformed(error.to_string())
+}
+
+/// One file of a form, and the fields before it.
+pub(in super::super) struct Form {
+    pub(in super::super) file: Option<Incoming>,
+    pub(in super::super) fields: Vec<(String, String)>,
+}
+
+/// Longest text field of a form.
+const FIELD_BYTES_MAX: usize = 4096;
+
+/// Reads a form: its file goes to disk as it comes.
+pub(in super::super) async fn form(
+    app: &App,
+    form: Result<Multipart, MultipartRejection>,
+    limit: Option<(u64, &'static str)>,
+) -> Result<Form, FormError> {
+    let mut parts = form.map_err(|error| bad_form(&error.body_text()))?;
+    let mut read = Form {
+        file: None,
+        fields: Vec::new(),
+    };
+    while let Some(mut part) = parts.next_field().await? {
+        let name = part.name().unwrap_or_default().to_owned();
+        match part.file_name().map(str::to_owned) {
+            Some(file) if name == "file" => {
+                let mut incoming = app.receive(&file, limit)?;
+                while let Some(piece) = part.chunk().await? {
+                    incoming.write(&piece)?;
+                }
+                read.file = Some(incoming);
+            }
+            _ => {
+                let mut text = Vec::new();
+                while let Some(piece) = part.chunk().await? {
+                    text.extend_from_slice(&piece);
+                    if text.len() > FIELD_BYTES_MAX {
+                        return Err(bad_form(&format!("the field `{name}` is too long")).into());
+                    }
+                }
+                read.fields
+                    .push((name, String::from_utf8_lossy(&text).into_owned()));
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// What can be wrong with a form.
+#[derive(Debug, thiserror::Error)]
+pub(in super::super) enum FormError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("the form broke off: {0}; send it again")]
+    Broken(#[from] MultipartError),
+    #[error(transparent)]
+    App(#[from] crate::app::AppError),
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+impl crate::error::Failing for FormError {
+    fn kind(&self) -> crate::error::Kind {
+        match self {
+            FormError::Request(error) => error.kind(),
+            FormError::Broken(_) => crate::error::Kind::BadRequest,
+            FormError::App(error) => error.kind(),
+            FormError::Library(error) => error.kind(),
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            FormError::Request(error) => error.code(),
+            FormError::Broken(_) => None,
+            FormError::App(error) => error.code(),
+            FormError::Library(error) => error.code(),
+        }
+    }
+}
+
+fn told(app: &App, peer: &Peer, document: &Document) -> Response {
+    answer(StatusCode::OK, &view(app, peer, document))
+}
+
+/// `POST /api/documents/upload`
+pub(in super::super) async fn upload(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    parts: Result<Multipart, MultipartRejection>,
+) -> Result<Response, Failure<Gaia>> {
+    let person = person(&peer)?;
+    let read = form(&app, parts, Some((FORM_BYTES_MAX, FORM_LIMIT))).await?;
+    let collection = read
+        .fields
+        .into_iter()
+        .find(|(name, _)| name == "collection")
+        .map(|(_, id)| id);
+    let Some(file) = read.file else {
+        return Err(RequestError::field("file", "is missing from the form").into());
+    };
+    let document = file
+        .finish(
+            &person,
+            Origin {
+                collection,
+                ..Origin::default()
+            },
+        )
+        .await?;
+    Ok(told(&app, &peer, &document))
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct RawQuery {
+    name: String,
+    collection: Option<String>,
+}
+
+/// `POST /api/documents/raw?name=NAME`: the body is the file.
+pub(in super::super) async fn raw(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<RawQuery>,
+    body: RawBody,
+) -> Result<Response, Failure<Gaia>> {
+    let person = person(&peer)?;
+    let mut incoming = app.receive(&query.name, None)?;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| LibraryError::Broken(error.to_string()))?;
+        incoming.write(&piece)?;
+    }
+    let origin = Origin {
+        collection: query.collection,
+        ..Origin::default()
+    };
+    let document = incoming.finish(&person, origin).await?;
+    Ok(told(&app, &peer, &document))
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(in super::super) struct PathBody {
+    filepath: String,
+    collection: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(in super::super) struct FolderBody {
+    folder_path: String,
+    #[serde(default = "yes")]
+    recursive: bool,
+    /// Also take what comes later.
+    #[serde(default)]
+    watch: bool,
+    collection: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(in super::super) struct UrlBody {
+    url: String,
+    collection: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(in super::super) struct NoteBody {
+    title: String,
+    text: String,
+    collection: Option<String>,
+}
+
+impl Wire for PathBody {
+    type Dialect = Gaia;
+}
+
+impl Wire for FolderBody {
+    type Dialect = Gaia;
+}
+
+impl Wire for UrlBody {
+    type Dialect = Gaia;
+}
+
+impl Wire for NoteBody {
+    type Dialect = Gaia;
+}
+
+/// `POST /api/documents/upload-path`
+pub(in super::super) async fn path(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<PathBody>,
+) -> Result<Response, Failure<Gaia>> {
+    let document = app
+        .add_path(&person(&peer)?, &body.filepath, body.collection)
+        .await?;
+    Ok(told(&app, &peer, &document))
+}
+
+/// `POST /api/documents/index-folder`
+pub(in super::super) async fn folder(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<FolderBody>,
+) -> Result<Response, Failure<Gaia>> {
+    let person = person(&peer)?;
+    let report = if body.watch {
+        app.watch_folder(&person, &body.folder_path, body.recursive, body.collection)
+            .await?
+            .1
+    } else {
+        app.add_folder(&person, &body.folder_path, body.recursive, body.collection)
+            .await?
+    };
+    let documents: Vec<Value> = report
+        .documents
+        .iter()
+        .map(|one| view(&app, &peer, one))
+        .collect();
+    Ok(answer(
+        StatusCode::OK,
+        &json!({
+            "indexed": documents.len(),
+            "failed": report.errors.len(),
+            "documents": documents,
+            "errors": report.errors,
+        }),
+    ))
+}
+
+/// `POST /api/documents/url`
+pub(in super::super) async fn url(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<UrlBody>,
+) -> Result<Response, Failure<Gaia>> {
+    let document = app
+        .add_url(&person(&peer)?, &body.url, body.collection)
+        .await?;
+    Ok(told(&app, &peer, &document))
+}
+
+/// `POST /api/documents/note`
+pub(in super::super) async fn note(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<NoteBody>,
+) -> Result<Response, Failure<Gaia>> {
+    let document = app
+        .add_note(&person(&peer)?, &body.title, &body.text, body.collection)
+        .await?;
+    Ok(told(&app, &peer, &document))
+}

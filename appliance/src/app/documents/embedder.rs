@@ -1,0 +1,158 @@
+//! What turns text into vectors: the encoder in this process, or a model of an engine that the owner names.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{App, AppError, LibraryError};
+use crate::config::shipped_model;
+use crate::engines::encoder::{Encoder, MARKERS, TOKENS_MAX};
+use crate::rag::chunk::Limits;
+
+/// The folder of the encoder that an installation brings.
+const SHIPPED: &str = "all-minilm-l6-v2";
+
+/// Tokens that a passage repeats of the one before it.
+const OVERLAP: usize = 32;
+
+/// A source of vectors.
+#[derive(Clone)]
+pub(super) enum Embedder {
+    /// In this process.
+    Own(Encoder),
+    /// A model of an engine.
+    Engine(String),
+}
+
+impl Embedder {
+    /// Its name in the store.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Embedder::Own(encoder) => encoder.name(),
+            Embedder::Engine(model) => model,
+        }
+    }
+}
+
+impl App {
+    /// The embedder that the settings ask for.
+    ///
+    /// # Errors
+    /// There is none on this machine.
+    pub(super) async fn embedder(&self) -> Result<Embedder, AppError> {
+        let set = &self.inner.config.documents.embedder;
+        if set.is_empty() || set.contains('/') {
+            return Ok(Embedder::Own(self.encoder().await?));
+        }
+        Ok(Embedder::Engine(self.model(set).await?.id))
+    }
+
+    /// The encoder in this process; loaded once.
+    pub(super) async fn encoder(&self) -> Result<Encoder, AppError> {
+        let cell = &self.inner.library.encoder;
+        let encoder = cell.get_or_try_init(|| async {
+            let set = &self.inner.config.documents.embedder;
+            let folder = if set.contains('/') {
+                Some(Path::new(set).to_owned())
+            } else {
+                let own = self.inner.config.data_dir.join("models").join(SHIPPED);
+                let weights = format!("{SHIPPED}/model.safetensors");
+                let shipped =
+                    shipped_model(&weights).and_then(|file| file.parent().map(Path::to_owned));
+                [own].into_iter().find(|folder| folder.is_dir()).or(shipped)
+            };
+            let folder = folder.ok_or(LibraryError::NoEmbedder)?;
+            let threads = Arc::clone(&self.inner.threads);
+            let opened = tokio::task::spawn_blocking(move || Encoder::open(&folder, threads));
+            let opened = opened
+                .await
+                .map_err(|panic| LibraryError::Broken(panic.to_string()))?;
+            Ok::<_, AppError>(opened.map_err(LibraryError::from)?)
+        });
+        Ok(encoder.await?.clone())
+    }
+
+    /// The embedder whose vectors the store holds. Where the settings ask for another, that one is ordered.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub(super) async fn serving(&self) -> Result<Embedder, AppError> {
+        let wanted = self.embedder().await?;
+        let known = self.inner.library.serving().clone();
+        let serving = match known {
+            Some(name) => name,
+            None => {
+                let name = self
+                    .inner
+                    .store
+                    .passages()
+                    .settle_embedder(wanted.name())
+                    .await?;
+                *self.inner.library.serving() = Some(name.clone());
+                if name != wanted.name() {
+                    tracing::info!(
+                        from = name,
+                        to = wanted.name(),
+                        "documents are read by another embedder"
+                    );
+                    self.inner.library.wake.notify_one();
+                }
+                name
+            }
+        };
+        if serving == wanted.name() {
+            return Ok(wanted);
+        }
+        match self.encoder().await {
+            Ok(encoder) if encoder.name() == serving => Ok(Embedder::Own(encoder)),
+            _ => Ok(Embedder::Engine(serving)),
+        }
+    }
+
+    /// One vector of length one for each text.
+    ///
+    /// # Errors
+    /// The embedder fails.
+    pub(super) async fn vectors(
+        &self,
+        embedder: &Embedder,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<f32>>, AppError> {
+        match embedder {
+            Embedder::Own(encoder) => {
+                let encoder = encoder.clone();
+                let made = tokio::task::spawn_blocking(move || {
+                    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                    encoder.embed(&texts)
+                });
+                let made = made
+                    .await
+                    .map_err(|panic| LibraryError::Broken(panic.to_string()))?;
+                Ok(made.map_err(LibraryError::from)?)
+            }
+            Embedder::Engine(model) => {
+                let (_, lease) = self.load(model).await?;
+                let mut vectors = lease.embed(texts).await?;
+                for vector in &mut vectors {
+                    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    if length > 0.0 {
+                        vector.iter_mut().for_each(|x| *x /= length);
+                    }
+                }
+                Ok(vectors)
+            }
+        }
+    }
+
+    /// How long passages may be, and how their tokens are counted: by the encoder's own tokenizer, or, where only an
+    /// engine's model is there that keeps its tokenizer to itself, by a bound that no usual tokenizer exceeds.
+    pub(super) async fn measure(&self) -> (Limits, Box<dyn Fn(&str) -> usize + Send + Sync>) {
+        let limits = Limits {
+            tokens_max: TOKENS_MAX - MARKERS,
+            overlap: OVERLAP,
+        };
+        match self.encoder().await {
+            Ok(encoder) => (limits, Box::new(move |text| encoder.count(text))),
+            Err(_) => (limits, Box::new(|text| text.chars().count().div_ceil(2))),
+        }
+    }
+}

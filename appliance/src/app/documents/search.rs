@@ -1,0 +1,228 @@
+//! Search: by words and by meaning, fused, without twins.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{App, AppError, LibraryError};
+use crate::domain::{Citation, Shelf};
+use crate::rag::query::any_word;
+use crate::rag::rank::{Ranked, diversify, fuse};
+
+/// Passages that each list brings to the fusion.
+const LIST: usize = 100;
+
+/// Passages that the rough scan brings to the exact score.
+const ROUGH: usize = 2 * LIST;
+
+/// Most passages that one search returns.
+pub const FOUND_MAX: usize = 100;
+
+/// How much rank weighs against novelty: twins (a page and its printed copy) make way, neighbours stay.
+const RELEVANCE: f32 = 0.9;
+
+/// Ranked passages that are looked at for twins, for each that is wanted.
+const CANDIDATES: usize = 3;
+
+/// A passage that shares no word with the question and points no nearer than this has nothing to do with it: of
+/// MiniLM's vectors, those of unrelated sentences.
+const UNRELATED: f32 = 0.2;
+
+/// The best fused score: first in both lists.
+const SCORE_BEST: f32 = 2.0 / 61.0;
+
+/// By what passages are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// By words and by meaning.
+    #[default]
+    Hybrid,
+    /// By words alone.
+    Words,
+    /// By meaning alone.
+    Vectors,
+}
+
+impl Mode {
+    /// The name in requests and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Hybrid => "hybrid",
+            Mode::Words => "words",
+            Mode::Vectors => "vectors",
+        }
+    }
+
+    /// Reads the name back.
+    pub fn parse(text: &str) -> Option<Mode> {
+        [Mode::Hybrid, Mode::Words, Mode::Vectors]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+    }
+}
+
+/// What to look for, and where.
+#[derive(Debug, Clone)]
+pub struct SearchRequest {
+    /// Whose documents, and which of them.
+    pub shelf: Shelf,
+    /// A question or words.
+    pub query: String,
+    /// Passages wanted.
+    pub wanted: usize,
+    /// By what.
+    pub mode: Mode,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct SearchResult {
+    /// Best first, numbered from 1.
+    pub passages: Vec<Citation>,
+    /// Turning the query into a vector.
+    pub embedding: Duration,
+    /// Everything else.
+    pub searching: Duration,
+}
+
+impl App {
+    /// Finds passages.
+    ///
+    /// # Errors
+    /// The query has no word, a collection does not exist, or there is no embedder.
+    pub async fn search(&self, request: SearchRequest) -> Result<SearchResult, AppError> {
+        let words = any_word(&request.query).ok_or(LibraryError::NoWords)?;
+        let begun = Instant::now();
+        let vector = match request.mode {
+            Mode::Words => None,
+            _ => {
+                let embedder = self.serving().await?;
+                self.vectors(&embedder, vec![request.query.clone()])
+                    .await?
+                    .pop()
+            }
+        };
+        let embedding = begun.elapsed();
+        let begun = Instant::now();
+        let passages = self.ranked(&request, words, vector).await?;
+        Ok(SearchResult {
+            passages,
+            embedding,
+            searching: begun.elapsed(),
+        })
+    }
+
+    async fn ranked(
+        &self,
+        request: &SearchRequest,
+        words: String,
+        vector: Option<Vec<f32>>,
+    ) -> Result<Vec<Citation>, AppError> {
+        let passages = self.inner.store.passages();
+        let allowed = passages
+            .allowed(&request.shelf.person, &request.shelf.only)
+            .await?;
+        let by_words = async {
+            match request.mode {
+                Mode::Vectors => Ok(Vec::new()),
+                _ => passages.by_words(words, allowed.clone(), LIST).await,
+            }
+        };
+        let by_meaning = async {
+            match vector {
+                None => Ok(Vec::new()),
+                Some(vector) => self.nearest(vector, allowed.clone()).await,
+            }
+        };
+        let (by_words, by_meaning) = tokio::join!(by_words, by_meaning);
+        let (by_words, mut by_meaning) = (by_words?, by_meaning?);
+        if request.mode == Mode::Hybrid {
+            by_meaning.retain(|(id, nearness)| *nearness >= UNRELATED || by_words.contains(id));
+        }
+        let nearest: Vec<i64> = by_meaning.iter().map(|(id, _)| *id).collect();
+        let fused = fuse(&[(&nearest, 1.0), (&by_words, 1.0)]);
+        let chosen = self
+            .without_twins(fused, request.wanted.min(FOUND_MAX))
+            .await?;
+        let scores: HashMap<i64, f32> = chosen
+            .iter()
+            .map(|ranked| (ranked.passage, ranked.score))
+            .collect();
+        let found = passages
+            .found(chosen.into_iter().map(|ranked| ranked.passage).collect())
+            .await?;
+        let cite = |(at, one): (usize, crate::store::Found)| Citation {
+            number: u32::try_from(at + 1).unwrap_or(u32::MAX),
+            score: scores.get(&one.id).map_or(0.0, |score| score / SCORE_BEST),
+            document: one.document,
+            name: one.name,
+            passage: one.number,
+            page: one.page,
+            headings: one.headings,
+            start: one.start,
+            end: one.end,
+            text: one.text,
+        };
+        Ok(found.into_iter().enumerate().map(cite).collect())
+    }
+
+    /// The passages that mean most nearly the same, each with its cosine.
+    async fn nearest(
+        &self,
+        vector: Vec<f32>,
+        allowed: Option<Vec<i64>>,
+    ) -> Result<Vec<(i64, f32)>, AppError> {
+        let (app, query) = (self.clone(), vector.clone());
+        let scan = tokio::task::spawn_blocking(move || {
+            app.inner
+                .library
+                .index
+                .nearest(&query, allowed.as_deref(), ROUGH, &app.inner.threads)
+        });
+        let rough = scan
+            .await
+            .map_err(|panic| LibraryError::Broken(panic.to_string()))?;
+        let exact = self.inner.store.passages().vectors_of(rough).await?;
+        let mut scored: Vec<(i64, f32)> = exact
+            .iter()
+            .map(|(id, other)| (*id, cosine(&vector, other)))
+            .collect();
+        scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        scored.truncate(LIST);
+        Ok(scored)
+    }
+
+    async fn without_twins(
+        &self,
+        fused: Vec<Ranked>,
+        wanted: usize,
+    ) -> Result<Vec<Ranked>, AppError> {
+        let near = &fused[..fused.len().min(wanted * CANDIDATES)];
+        let ids = near.iter().map(|ranked| ranked.passage).collect();
+        let vectors = Arc::new(self.inner.store.passages().vectors_of(ids).await?);
+        Ok(diversify(near, wanted, RELEVANCE, |a, b| {
+            match (vectors.get(&a), vectors.get(&b)) {
+                (Some(a), Some(b)) => cosine(a, b).max(0.0),
+                _ => 0.0,
+            }
+        }))
+    }
+}
+
+/// Of vectors of length one.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_read_back() {
+        for mode in [Mode::Hybrid, Mode::Words, Mode::Vectors] {
+            assert_eq!(Mode::parse(mode.as_str()), Some(mode));
+        }
+        assert_eq!(Mode::parse("magic"), None);
+    }
+}
