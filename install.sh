@@ -472,6 +472,8 @@ install_program() {
         say "    would copy $built and link $alias to it"
         return
     fi
+    # Kept until the new one has answered.
+    [ ! -f "$binary" ] || cp -p "$binary" "$binary.previous"
     # A running program cannot be written over, but it can be replaced by name.
     cp "$built" "$binary.new"
     chmod 755 "$binary.new"
@@ -628,27 +630,53 @@ start() {
     printf '%s\n' $! >"$pid_file"
 }
 
-healthy() {
-    if have curl; then
-        curl -fsS -m 5 -o /dev/null "http://$listen/health" 2>/dev/null
-    else
-        python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' \
-            "http://$listen/health" 2>/dev/null
-    fi
-}
+# Asks the program itself: a bare system has no other HTTP client.
+healthy() { as_owner "$binary" status --data "$data" >/dev/null 2>&1; }
 
+# Sets `why` and fails when the appliance does not answer.
 wait_until_healthy() {
     [ "$dry_run" = no ] || return 0
     waited=0
     until healthy; do
         if [ "$service" = none ] && ! kill -0 "$(cat "$pid_file")" 2>/dev/null; then
             tail -n 5 "$log_file" >&2
-            die "the appliance stopped while starting; its last lines are above, all of them in $log_file"
+            why="the appliance stopped while starting; its last lines are above, all of them in $log_file"
+            return 1
         fi
-        [ $waited -lt "$HEALTH_SECONDS_MAX" ] || die "no answer at http://$listen/health after $HEALTH_SECONDS_MAX s"
+        if [ $waited -ge "$HEALTH_SECONDS_MAX" ]; then
+            why="no answer at http://$listen/health after $HEALTH_SECONDS_MAX s"
+            return 1
+        fi
         sleep 1
         waited=$((waited + 1))
     done
+}
+
+# Starts what was put into place; where it does not come up, the version before it serves again, on the data that
+# it knows: a newer version copies the database before it changes its layout.
+start_or_go_back() {
+    before=$(ls "$data"/onebit.before-*.db 2>/dev/null) || before=''
+    start
+    if wait_until_healthy; then
+        run rm -f "$binary.previous"
+        return
+    fi
+    [ -f "$binary.previous" ] || die "$why"
+    failed=$why
+    step 'the new version does not answer; going back'
+    service_control stop onebit.service
+    stop_background
+    mv -f "$binary.previous" "$binary"
+    for copy in "$data"/onebit.before-*.db; do
+        case "$before" in *"$copy"*) continue ;; esac
+        [ -f "$copy" ] || continue
+        rm -f "$data/onebit.db-wal" "$data/onebit.db-shm"
+        mv -f "$copy" "$data/onebit.db"
+    done
+    changed=yes
+    start
+    wait_until_healthy || die "$failed; the version before it does not answer either: $why"
+    die "$failed; the version before it serves again"
 }
 
 farewell() {
@@ -693,8 +721,7 @@ put_into_place() {
     import_models
     open_firewall
     [ "$want_start" = yes ] || return 0
-    start
-    wait_until_healthy
+    start_or_go_back
     farewell
 }
 
@@ -725,7 +752,7 @@ uninstall() {
     elif [ -d "$data" ]; then
         say "chats and models stay in $data (--purge removes them)"
     fi
-    [ "$dry_run" = yes ] || rmdir "$prefix/bin" "$prefix/$BUILTIN_FOLDER" "$prefix/${BUILTIN_FOLDER%/*}" "$prefix/lib" "$prefix/var/lib" "$prefix/var" "$prefix" 2>/dev/null || true
+    [ "$dry_run" = yes ] || rmdir "$prefix/bin" "$prefix/$BUILTIN_FOLDER" "$prefix/${BUILTIN_FOLDER%/*}" "$prefix/lib" "$prefix/var/lib" "$prefix/var" "$(dirname "$data")" "$prefix" 2>/dev/null || true
 }
 
 main() {

@@ -41,4 +41,5 @@ mod service; // what systemd hears
 // What needs more than this repository; `tests/run` passes --ignored for these.
 mod appimage; // the AppImage from awkward places, and install.sh with it
 mod clients; // the official OpenAI, Anthropic and Ollama clients for Python and JavaScript
-mod full; // minutes of work: parity with llama.cpp, perplexity, many streams
+mod full;
+mod update; // releases over a loopback mirror: signed, forged, damaged, and one that does not start // minutes of work: parity with llama.cpp, perplexity, many streams

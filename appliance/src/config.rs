@@ -33,6 +33,8 @@ pub struct Config {
     pub hub: HubConfig,
     /// The library of documents.
     pub documents: DocumentsConfig,
+    /// Where newer versions come from.
+    pub update: UpdateConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -161,6 +163,18 @@ pub struct FetchConfig {
     pub private_hosts: Vec<String>,
 }
 
+/// Where newer versions come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpdateConfig {
+    /// The address of a folder with one folder for each channel; empty where there is none.
+    pub releases: String,
+    /// Which of its folders.
+    pub channel: String,
+    /// The minisign public key of releases; empty for the built-in one.
+    pub key: String,
+}
+
 /// Where models come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -169,6 +183,16 @@ pub struct HubConfig {
     pub endpoint: String,
     /// Access token, empty for none.
     pub token: String,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        UpdateConfig {
+            releases: String::new(),
+            channel: "stable".into(),
+            key: String::new(),
+        }
+    }
 }
 
 impl Default for HubConfig {
@@ -303,10 +327,15 @@ pub fn program_folders() -> Vec<PathBuf> {
         .unwrap_or_default()
 }
 
+/// This program's own file.
+pub fn own_program() -> Option<PathBuf> {
+    std::env::current_exe().ok()
+}
+
 /// Finds a file that comes with the program: below the prefix that it is installed in, or in the checkout that
 /// it was built in.
 pub fn shipped_model(name: &str) -> Option<PathBuf> {
-    let program = std::env::current_exe().ok();
+    let program = own_program();
     let installed = program
         .iter()
         .flat_map(|program| program.ancestors().skip(2).take(1))

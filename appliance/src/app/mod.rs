@@ -18,6 +18,7 @@ mod prompt;
 mod routing;
 mod tokens;
 mod turns;
+pub mod update;
 
 use std::path::Path;
 use std::sync::Arc;

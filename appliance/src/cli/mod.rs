@@ -20,6 +20,7 @@ mod route;
 mod serve;
 mod service;
 mod status;
+mod update;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -114,6 +115,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
         root: PathBuf,
     },
+    /// Install the newest signed release; a version that does not come up healthy is taken back.
+    Update(update::UpdateArgs),
     /// Write chats, documents, keys and settings into one file; safe while the appliance runs.
     Backup(backup::BackupArgs),
     /// Bring a backup back; what it replaces is kept aside.
@@ -184,6 +187,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Ppl(args) => ppl::run(config, args, json).await,
         Command::Bench(args) => bench::run(config, args, json).await,
         Command::Status => status::run(config, json).await,
+        Command::Update(args) => update::run(&config, args, json).await,
         Command::Backup(args) => backup::write(&config, args, json),
         Command::Restore { file } => backup::restore(&config, &file, json),
         Command::Doctor {
