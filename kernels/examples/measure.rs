@@ -1,6 +1,5 @@
 //! The built-in engine on a bare model file:
 //!
-//! `measure MODEL bench THREADS...` prints prefill (512) and decode (64, 128) rates;
 //! `measure MODEL ppl FILE [CHUNK]` prints the perplexity of a text as llama-perplexity counts it;
 //! `measure MODEL agree FILE [blocks]` reads lines `PROMPT_IDS|CONTINUATION_IDS` and prints how often our best token is the
 //! continuation's (end tokens are no candidates: the continuation was not allowed them), and each miss's logit gap; with
@@ -25,7 +24,7 @@ fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let [path, what, rest @ ..] = &args[..] else {
-        return Err("usage: measure MODEL bench|ppl|agree|say ...".into());
+        return Err("usage: measure MODEL ppl|agree|say ...".into());
     };
     let started = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(path))?);
@@ -44,7 +43,6 @@ fn main() -> Outcome {
         started.elapsed().as_secs_f64()
     );
     match (*what, rest) {
-        ("bench", threads) => bench(&model, threads),
         ("ppl", [file, chunk @ ..]) => perplexity(
             &model,
             &gguf,
@@ -55,34 +53,8 @@ fn main() -> Outcome {
         ("say", [threads, count, text]) => {
             say(&model, &gguf, threads.parse()?, count.parse()?, text)
         }
-        _ => Err("usage: measure MODEL bench|ppl|agree|say ...".into()),
+        _ => Err("usage: measure MODEL ppl|agree|say ...".into()),
     }
-}
-
-fn bench(model: &Model, threads: &[&str]) -> Outcome {
-    for n in threads {
-        let threads = Threads::new(n.parse()?);
-        for round in 0..3 {
-            let prefill = measure::prefill(model, &threads, 512)?;
-            let decode = measure::decode(model, &threads, KvKind::F16, 0, 128)?;
-            println!(
-                "threads {n} round {round}: prefill 512 {:.1} tok/s, decode 128 {:.1} tok/s ({:.1} GB/s)",
-                prefill.tokens_per_second(),
-                decode.tokens_per_second(),
-                decode.gigabytes_per_second()
-            );
-        }
-        for depth in [1024, 4096] {
-            let decode = measure::decode(model, &threads, KvKind::F16, depth, 32)?;
-            let int8 = measure::decode(model, &threads, KvKind::Int8, depth, 32)?;
-            println!(
-                "depth {depth}: decode {:.1} tok/s, int8 {:.1}",
-                decode.tokens_per_second(),
-                int8.tokens_per_second()
-            );
-        }
-    }
-    Ok(())
 }
 
 fn perplexity(model: &Model, gguf: &Gguf, file: &str, chunk: usize) -> Outcome {

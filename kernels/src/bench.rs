@@ -4,6 +4,7 @@
 //! number of bytes and the same number of threads: alternating passes, medians of both. The clock is handed
 //! in. Knows nothing of models or reports.
 
+use crate::cpu::packer::Packer;
 use crate::cpu::ternary::{Int8Rows, Layout, PackError, TernaryMatrix};
 use crate::huge::{HugeBuffer, HugeError};
 use std::sync::Barrier;
@@ -173,7 +174,9 @@ fn share_of(n_blocks: usize, thread: usize, threads: usize) -> std::ops::Range<u
 
 /// A matrix of about `bytes` packed bytes, with the same weights in every block.
 fn matrix(layout: Layout, columns: usize, bytes: usize) -> Result<TernaryMatrix, PackError> {
-    let probe = TernaryMatrix::pack(layout, 32, columns, |r, out| pattern(layout, r, out))?;
+    let probe = TernaryMatrix::pack(layout, 32, columns, &Packer::new(1), |r, out| {
+        pattern(layout, r, out)
+    })?;
     let blocks = (bytes / probe.bytes()).max(1);
     TernaryMatrix::repeat(&probe, blocks)
 }
@@ -300,7 +303,9 @@ fn equals_scalar(
     columns: usize,
     kind: usize,
 ) -> Result<bool, PackError> {
-    let mut matrix = TernaryMatrix::pack(layout, rows, columns, |r, out| pattern(layout, r, out))?;
+    let mut matrix = TernaryMatrix::pack(layout, rows, columns, &Packer::new(1), |r, out| {
+        pattern(layout, r, out)
+    })?;
     for tokens in [1, 5, 29] {
         let mut x = Int8Rows::new(tokens, columns);
         for token in 0..tokens {

@@ -5,10 +5,18 @@
 //! prefetcher's stops at page ends disappear. The memory is zeroed, starts on a 2 MiB boundary and goes back
 //! to the system when dropped. Knows nothing of what is stored in it.
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Size of a huge page on x86-64 (and the start alignment of every buffer).
+/// Size of a huge page on x86-64 (and the start alignment of every mapping).
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Alignment of buffers that share a mapping: a cache line, which is also the widest vector.
+const LINE: usize = 64;
+
+/// What a [`HugeMemory`] maps at a time. Only what is written costs memory, so it may be generous: a huge page is
+/// lost at the end of each mapping.
+const MAPPING: usize = 256 << 20;
 
 /// The system would not give the memory.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +29,46 @@ pub struct HugeError {
     source: std::io::Error,
 }
 
-/// Zeroed anonymous memory that asks for huge pages.
+/// Zeroed anonymous memory that asks for huge pages: a mapping of its own, or a part of one that nobody else has.
 #[derive(Debug)]
 pub struct HugeBuffer {
-    map: MmapMut,
+    map: Arc<MmapRaw>,
     start: usize,
     len: usize,
+}
+
+/// Hands out buffers one behind the other in memory. A matrix of a megabyte would have no huge page of its own; laid
+/// end to end in the order in which they are read, all of them have.
+#[derive(Debug, Default)]
+pub struct HugeMemory {
+    /// The mapping in use, and how much of it is taken.
+    last: Mutex<Option<(HugeBuffer, usize)>>,
+}
+
+impl HugeMemory {
+    /// The next `len` bytes, zeroed, at a multiple of 64.
+    ///
+    /// # Errors
+    /// [`HugeError`] when the system refuses a further mapping.
+    pub fn take(&self, len: usize) -> Result<HugeBuffer, HugeError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(map, used)| map.len - used < len) {
+            *last = Some((HugeBuffer::zeroed(len.max(MAPPING))?, 0));
+        }
+        let Some((mapping, used)) = last.as_mut() else {
+            return HugeBuffer::zeroed(len);
+        };
+        let start = mapping.start + *used;
+        *used = used
+            .saturating_add(len)
+            .next_multiple_of(LINE)
+            .min(mapping.len);
+        Ok(HugeBuffer {
+            map: Arc::clone(&mapping.map),
+            start,
+            len,
+        })
+    }
 }
 
 impl HugeBuffer {
@@ -46,6 +88,7 @@ impl HugeBuffer {
             // Only advice: a kernel without transparent huge pages refuses it and all still works, slower.
             let _ = map.advise_range(memmap2::Advice::HugePage, start, len);
         }
+        let map = Arc::new(MmapRaw::from(map));
         Ok(HugeBuffer { map, start, len })
     }
 
@@ -61,12 +104,15 @@ impl HugeBuffer {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.map[self.start..self.start + self.len]
+        // SAFETY: `start..start + len` lies in the mapping, which lives as long as this buffer and was zeroed by the
+        // system; no other buffer has any of it (see `take`, which never hands a byte out twice).
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start), self.len) }
     }
 
     /// The bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.map[self.start..self.start + self.len]
+        // SAFETY: as in `bytes`, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start), self.len) }
     }
 }
 
@@ -84,6 +130,31 @@ mod tests {
             buffer.bytes_mut().fill(7);
             assert!(buffer.bytes().iter().all(|&b| b == 7));
         }
+    }
+
+    #[test]
+    fn buffers_of_one_memory_lie_end_to_end() {
+        let memory = HugeMemory::default();
+        let mut buffers: Vec<HugeBuffer> = [100, 64, 0, 5000, 1]
+            .into_iter()
+            .map(|len| memory.take(len).unwrap())
+            .collect();
+        let first = buffers[0].bytes().as_ptr().addr();
+        assert_eq!(first % HUGE_PAGE, 0);
+        for (buffer, at) in buffers.iter().zip([0, 128, 192, 192, 5248]) {
+            assert_eq!(buffer.bytes().as_ptr().addr(), first + at);
+        }
+        for (i, buffer) in buffers.iter_mut().enumerate() {
+            assert!(buffer.bytes().iter().all(|&b| b == 0));
+            buffer.bytes_mut().fill(i as u8 + 1);
+        }
+        for (i, buffer) in buffers.iter().enumerate() {
+            assert!(buffer.bytes().iter().all(|&b| b == i as u8 + 1));
+        }
+        // A buffer outlives its memory, and one that does not fit has a mapping of its own.
+        let large = memory.take(MAPPING + 1).unwrap();
+        drop(memory);
+        assert_eq!((large.len(), buffers[3].bytes()[4999]), (MAPPING + 1, 4));
     }
 
     #[test]

@@ -174,7 +174,8 @@ pub fn prefill(model: &Model, threads: &Threads, n: usize) -> Result<Rate, Measu
     })
 }
 
-/// Time to decode `n` tokens one by one after `depth` positions of context.
+/// Time to decode `n` tokens one by one after `depth` positions of context: all logits of each, or where the head has
+/// two steps the best token of each.
 ///
 /// # Errors
 /// What the model or the cache refuses.
@@ -212,7 +213,11 @@ pub fn decode(
             tokens: std::slice::from_ref(token),
             logits: Want::Last,
         };
-        model.forward(threads, &mut cache, &[slice])?;
+        if model.has_two_step_head() {
+            model.forward_best(threads, &mut cache, &[slice])?;
+        } else {
+            model.forward(threads, &mut cache, &[slice])?;
+        }
     }
     let time = started.elapsed();
     let positions = (n * depth + n * (n + 1) / 2) as u64;

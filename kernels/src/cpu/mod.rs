@@ -11,6 +11,7 @@ pub mod hadamard;
 pub mod head;
 pub mod inputs;
 pub mod norm;
+pub mod packer;
 pub mod rope;
 pub mod scan;
 pub(crate) mod shared;

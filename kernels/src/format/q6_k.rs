@@ -26,18 +26,36 @@ fn place(i: usize) -> (usize, u32, usize, u32) {
     )
 }
 
-/// The signed code -32..=31 of weight `i` of a super-block.
-pub fn code(block: &[u8], i: usize) -> i8 {
-    let (low, low_shift, high, high_shift) = place(i);
-    (block[low] >> low_shift & 15 | (block[high] >> high_shift & 3) << 4) as i8 - 32
+/// All codes of a super-block, plus 32: 0..=63.
+pub fn codes(block: &[u8]) -> [u8; BLOCK] {
+    let mut codes = [0; BLOCK];
+    for (half, codes) in codes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+        let (low, high) = (&block[64 * half..][..64], &block[128 + 32 * half..][..32]);
+        for (quarter, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let low = &low[32 * (quarter % 2)..];
+            for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
+                *code = low >> (4 * (quarter / 2)) & 15 | (high >> (2 * quarter) & 3) << 4;
+            }
+        }
+    }
+    codes
 }
 
 /// Reads whole super-blocks.
 pub fn decode(row: &[u8], out: &mut [f32]) {
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {
         let scale = f16_at(block, 208);
-        for (i, value) in out.iter_mut().enumerate() {
-            *value = scale * f32::from(block[192 + i / 16] as i8) * f32::from(code(block, i));
+        let codes = codes(block);
+        for ((out, codes), &group) in out
+            .as_chunks_mut::<16>()
+            .0
+            .iter_mut()
+            .zip(codes.as_chunks::<16>().0)
+            .zip(&block[192..208])
+        {
+            for (value, &code) in out.iter_mut().zip(codes) {
+                *value = scale * f32::from(group as i8) * f32::from(code as i8 - 32);
+            }
         }
     }
 }
@@ -97,6 +115,16 @@ mod tests {
             }
         }
         assert_eq!(seen, [255; 192]);
+    }
+
+    #[test]
+    fn codes_are_where_they_are_placed() {
+        let block: Vec<u8> = (0..BYTES).map(|i| (i * 89 % 251) as u8).collect();
+        for (i, code) in codes(&block).into_iter().enumerate() {
+            let (low, low_shift, high, high_shift) = place(i);
+            let wanted = block[low] >> low_shift & 15 | (block[high] >> high_shift & 3) << 4;
+            assert_eq!(code, wanted, "weight {i}");
+        }
     }
 
     #[test]

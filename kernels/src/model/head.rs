@@ -5,7 +5,8 @@ use super::{LoadError, Logits};
 use crate::cpu::activation::grow;
 use crate::cpu::head::{Bound, Head as TwoStep};
 use crate::cpu::inputs::{Inputs, Wants};
-use crate::cpu::shared::Shared;
+use crate::cpu::packer::Packer;
+use crate::cpu::shared::{First, Shared};
 use crate::cpu::ternary::BLOCK_ROWS;
 use crate::format::matrix::Matrix as Stored;
 use crate::sampler::best;
@@ -59,24 +60,21 @@ impl Head {
         name: &str,
         stored: &Stored<'_>,
         wanted: [usize; 2],
+        packer: &Packer,
     ) -> Result<Head, LoadError> {
         let found = [stored.columns(), stored.rows()];
         if found != wanted {
             return Err(LoadError::size(name, found, wanted));
         }
-        let mut broken = None;
-        let head = TwoStep::quantise(stored.rows(), stored.columns(), |r, out| {
+        let broken = First::new();
+        let head = TwoStep::quantise(stored.rows(), stored.columns(), packer, |r, out| {
             if let Err(error) = stored.decode_row(name, r, out) {
-                broken.get_or_insert(error);
+                broken.note(r, error);
             }
         });
-        match broken {
-            Some(error) => Err(error.into()),
-            None => {
-                let head = head.map_err(|source| LoadError::Head { source })?;
-                Ok(Head::TwoStep(Box::new(head), Counters::default()))
-            }
-        }
+        broken.result()?;
+        let head = head.map_err(|source| LoadError::Head { source })?;
+        Ok(Head::TwoStep(Box::new(head), Counters::default()))
     }
 
     pub(super) fn wants(&self) -> &[Wants] {

@@ -293,6 +293,11 @@ impl Model {
         Ok(best.unwrap_or_default())
     }
 
+    /// Whether the head was quantised anew for a scan in two steps.
+    pub fn has_two_step_head(&self) -> bool {
+        matches!(self.weights.head, head::Head::TwoStep(..))
+    }
+
     /// What the scans of [`Model::forward_best`] have cost since the model was loaded, if its head has two steps.
     pub fn head_scans(&self) -> HeadScans {
         self.weights.head.scans()

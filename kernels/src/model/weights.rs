@@ -7,9 +7,11 @@ use super::operator::{Matrix, Operator};
 use super::{LoadError, LoadOptions, TernaryActivations};
 use crate::cpu::Isa;
 use crate::cpu::dense::DenseMatrix;
+use crate::cpu::packer::Packer;
+use crate::cpu::shared::First;
 use crate::cpu::ternary::{Layout, TernaryMatrix};
 use crate::format::matrix::{Matrix as Stored, MatrixError, scale_name};
-use crate::format::ternary::{Packing, Row, TernaryRows};
+use crate::format::ternary::{Packing, TernaryRows};
 use crate::format::{Gguf, Tensor, TensorKind, i6, row};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -96,10 +98,12 @@ impl Weights {
         isa: Isa,
         options: &LoadOptions,
     ) -> Result<Weights, LoadError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut names = Names {
             gguf,
             isa,
             options,
+            packer: Packer::new(cores),
             used: HashSet::from([EMBEDDING.to_owned()]),
         };
         let (embd, ff) = (config.n_embd, config.n_ff);
@@ -150,7 +154,8 @@ impl Weights {
         let head = if options.two_step_head {
             let name = format!("{head}.weight");
             names.used.insert(name.clone());
-            Head::two_step(&name, &Stored::open(gguf, &name)?, [embd, config.n_vocab])?
+            let (stored, wanted) = (Stored::open(gguf, &name)?, [embd, config.n_vocab]);
+            Head::two_step(&name, &stored, wanted, &names.packer)?
         } else {
             Head::Rows(names.operator(&[(head.to_owned(), config.n_vocab)], embd)?)
         };
@@ -183,6 +188,8 @@ struct Names<'a> {
     gguf: &'a Gguf,
     isa: Isa,
     options: &'a LoadOptions,
+    /// Packing is work for every core of the machine.
+    packer: Packer,
     used: HashSet<String>,
 }
 
@@ -255,7 +262,8 @@ impl Names<'_> {
             _ => 1.0,
         };
         let dense = |kind, data: &[u8]| {
-            let matrix = DenseMatrix::pack_rows(name, kind, (rows, columns), data, self.isa)?;
+            let matrix =
+                DenseMatrix::pack_rows(name, kind, (rows, columns), data, self.isa, &self.packer)?;
             Ok((Matrix::Dense(matrix), scale))
         };
         match stored {
@@ -281,7 +289,12 @@ impl Names<'_> {
         };
         let Some(scale) = scale else {
             return Ok((
-                Matrix::Dense(DenseMatrix::pack_ternary(name, source, self.isa)?),
+                Matrix::Dense(DenseMatrix::pack_ternary(
+                    name,
+                    source,
+                    self.isa,
+                    &self.packer,
+                )?),
                 1.0,
             ));
         };
@@ -291,20 +304,13 @@ impl Names<'_> {
             Packing::T5 | Packing::T5Words | Packing::Tq1_0 => Layout::B5,
             _ => Layout::P2,
         });
-        let (mut row, mut broken) = (Row::default(), None);
-        let packed =
-            TernaryMatrix::pack(
-                layout,
-                source.rows(),
-                source.columns(),
-                |r, out| match source.read(r, &mut row) {
-                    Ok(()) => out.copy_from_slice(&row.trits),
-                    Err(error) => broken = Some(error),
-                },
-            );
-        if let Some(error) = broken {
-            return Err(named(error).into());
-        }
+        let (broken, shape) = (First::new(), (source.rows(), source.columns()));
+        let packed = TernaryMatrix::pack(layout, shape.0, shape.1, &self.packer, |r, out| {
+            if let Err(error) = source.trits(r, out) {
+                broken.note(r, error);
+            }
+        });
+        broken.result().map_err(named)?;
         let mut packed = packed.map_err(|source| LoadError::Pack {
             name: name.to_owned(),
             source,

@@ -13,6 +13,8 @@ pub mod super6;
 
 use super::activation::{Q8_BLOCK, Q8K_BLOCK, Q8Rows, Q8kRows};
 use super::inputs::{Inputs, Wants};
+use super::packer::Packer;
+use super::shared::{First, Shared};
 use super::{Isa, pick};
 use crate::format::ternary::{Row, TernaryError, TernaryRows};
 use crate::format::{Tensor, TensorKind};
@@ -155,7 +157,7 @@ impl DenseMatrix {
     ///
     /// # Errors
     /// See [`DenseError`].
-    pub fn pack(tensor: &Tensor<'_>, isa: Isa) -> Result<DenseMatrix, DenseError> {
+    pub fn pack(tensor: &Tensor<'_>, isa: Isa, packer: &Packer) -> Result<DenseMatrix, DenseError> {
         let info = tensor.info;
         match info.dims[..] {
             [columns, rows] => DenseMatrix::pack_rows(
@@ -164,6 +166,7 @@ impl DenseMatrix {
                 (rows as usize, columns as usize),
                 tensor.data,
                 isa,
+                packer,
             ),
             _ => Err(DenseError::Shape {
                 name: info.name.clone(),
@@ -183,6 +186,7 @@ impl DenseMatrix {
         (rows, columns): (usize, usize),
         data: &[u8],
         isa: Isa,
+        packer: &Packer,
     ) -> Result<DenseMatrix, DenseError> {
         let packing = packing(kind, isa).ok_or_else(|| DenseError::Kind {
             name: name.to_owned(),
@@ -200,11 +204,17 @@ impl DenseMatrix {
         let blocks = columns / packing.columns;
         let group_bytes = blocks * packing.packed_bytes;
         let bytes = rows.div_ceil(GROUP) * group_bytes;
-        let mut pages = HugeBuffer::zeroed(bytes).map_err(|source| DenseError::Memory {
-            name: name.to_owned(),
-            source,
-        })?;
-        for (g, group) in pages.bytes_mut().chunks_exact_mut(group_bytes).enumerate() {
+        let mut pages = packer
+            .memory
+            .take(bytes)
+            .map_err(|source| DenseError::Memory {
+                name: name.to_owned(),
+                source,
+            })?;
+        let out = Shared::new(pages.bytes_mut());
+        packer.threads.run(rows.div_ceil(GROUP), &|g| {
+            // SAFETY: these bytes belong to this group alone.
+            let group = unsafe { out.range(g * group_bytes, group_bytes) };
             let sources: [Option<&[u8]>; GROUP] = std::array::from_fn(|r| {
                 let row = g * GROUP + r;
                 (row < rows).then(|| &data[row * row_bytes..][..row_bytes])
@@ -216,7 +226,7 @@ impl DenseMatrix {
                     packed,
                 );
             }
-        }
+        });
         Ok(DenseMatrix {
             rows,
             columns,
@@ -235,6 +245,7 @@ impl DenseMatrix {
         name: &str,
         source: &TernaryRows<'_>,
         isa: Isa,
+        packer: &Packer,
     ) -> Result<DenseMatrix, DenseError> {
         let (rows, columns) = (source.rows(), source.columns());
         let shape = || {
@@ -250,32 +261,38 @@ impl DenseMatrix {
         }
         let group_bytes = columns / Q8K_BLOCK * super2::BLOCK_BYTES;
         let bytes = rows.div_ceil(GROUP) * group_bytes;
-        let mut pages = HugeBuffer::zeroed(bytes).map_err(|source| DenseError::Memory {
-            name: name.to_owned(),
-            source,
-        })?;
-        let mut row = Row::default();
-        for r in 0..rows {
-            source
-                .read(r, &mut row)
-                .map_err(|source| DenseError::Ternary {
-                    name: name.to_owned(),
-                    source,
-                })?;
-            if row.group == 0 || !row.group.is_multiple_of(Q8K_BLOCK) && row.group != columns {
-                return Err(shape());
+        let mut pages = packer
+            .memory
+            .take(bytes)
+            .map_err(|source| DenseError::Memory {
+                name: name.to_owned(),
+                source,
+            })?;
+        let (out, failed) = (Shared::new(pages.bytes_mut()), First::new());
+        packer.threads.run(rows.div_ceil(GROUP), &|g| {
+            // SAFETY: these bytes belong to this group alone.
+            let group = unsafe { out.range(g * group_bytes, group_bytes) };
+            let mut row = Row::default();
+            for r in g * GROUP..rows.min((g + 1) * GROUP) {
+                if let Err(source) = source.read(r, &mut row) {
+                    let name = name.to_owned();
+                    return failed.note(r, DenseError::Ternary { name, source });
+                }
+                if row.group == 0 || !row.group.is_multiple_of(Q8K_BLOCK) && row.group != columns {
+                    return failed.note(r, shape());
+                }
+                for (b, packed) in group.chunks_exact_mut(super2::BLOCK_BYTES).enumerate() {
+                    let first = b * Q8K_BLOCK;
+                    super2::pack_row(
+                        r % GROUP,
+                        &row.trits[first..][..Q8K_BLOCK],
+                        row.scales[first / row.group],
+                        packed,
+                    );
+                }
             }
-            let group = &mut pages.bytes_mut()[r / GROUP * group_bytes..][..group_bytes];
-            for (b, packed) in group.chunks_exact_mut(super2::BLOCK_BYTES).enumerate() {
-                let (first, trits) = (b * Q8K_BLOCK, &row.trits);
-                super2::pack_row(
-                    r % GROUP,
-                    &trits[first..][..Q8K_BLOCK],
-                    row.scales[first / row.group],
-                    packed,
-                );
-            }
-        }
+        });
+        failed.result()?;
         let kernel = Kernel::Q8k(pick(&super2::variants(), isa));
         Ok(DenseMatrix {
             rows,
@@ -564,6 +581,7 @@ mod tests {
                     data: &data,
                 },
                 Isa::detect(),
+                &Packer::new(2),
             )
             .unwrap();
             let mut inputs = Inputs::default();
@@ -628,6 +646,7 @@ mod tests {
                 data: &[0; 84],
             },
             Isa::Scalar,
+            &Packer::new(1),
         ) else {
             panic!("packed")
         };

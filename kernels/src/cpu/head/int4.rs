@@ -5,9 +5,11 @@
 //! 8·s + 4 + j. AVX2 sums in 16 bits for four steps: a pair is at most 2 · 15 · 127 = 3810, eight of them
 //! 30,480. VNNI keeps the high halves times 16 and divides the sum at the end.
 
+use super::quantise;
+use crate::cpu::shared::Shared;
 use crate::cpu::ternary::BLOCK_ROWS;
 use crate::cpu::ternary::activations::{Int8Rows, position};
-use crate::huge::{HugeBuffer, HugeError};
+use crate::huge::{HugeBuffer, HugeError, HugeMemory};
 use std::ops::Range;
 
 /// Bytes of one step of eight columns.
@@ -15,7 +17,7 @@ const STEP_BYTES: usize = BLOCK_ROWS * 4;
 /// Code of a zero weight.
 const ZERO: u8 = 8;
 /// Largest |q|.
-pub(super) const LARGEST: f32 = 7.0;
+const LARGEST: f32 = 7.0;
 
 /// `y[r] = sum of code[r] · x` over one block of 32 rows, codes unsigned.
 pub type GemvBlock = fn(w: &[u8], x: &[i8], y: &mut [i32; BLOCK_ROWS]);
@@ -137,15 +139,17 @@ pub struct Int4Matrix {
 }
 
 impl Int4Matrix {
-    /// Room for `rows` rows of `columns`, all zero.
+    /// Room for `rows` rows of `columns`, whose blocks are yet to be cleared and set.
     ///
     /// # Errors
     /// [`HugeError`] without memory for it.
-    pub(super) fn zeroed(rows: usize, columns: usize) -> Result<Int4Matrix, HugeError> {
+    pub(super) fn zeroed(
+        rows: usize,
+        columns: usize,
+        memory: &HugeMemory,
+    ) -> Result<Int4Matrix, HugeError> {
         let blocks = rows.div_ceil(BLOCK_ROWS);
-        let mut weights =
-            HugeBuffer::zeroed(blocks.saturating_mul(columns.div_ceil(16) * 2 * STEP_BYTES))?;
-        weights.bytes_mut().fill(ZERO | ZERO << 4);
+        let weights = memory.take(blocks.saturating_mul(columns.div_ceil(16) * 2 * STEP_BYTES))?;
         let gemv = variants().last().map_or(scalar as GemvBlock, |v| v.1);
         Ok(Int4Matrix {
             rows,
@@ -160,32 +164,19 @@ impl Int4Matrix {
         self.columns.div_ceil(16) * 2 * STEP_BYTES
     }
 
-    fn place(&self, row: usize, column: usize) -> (usize, usize) {
-        let at = position(column);
-        let byte = row / BLOCK_ROWS * self.block_bytes()
-            + at / 8 * STEP_BYTES
-            + row % BLOCK_ROWS * 4
-            + at % 4;
-        (byte, at / 4 % 2 * 4)
-    }
-
-    /// Quantises one row; values are finite.
-    pub(super) fn set(&mut self, row: usize, values: &[f32]) {
-        let max = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-        // A row of zeros has scale 0 and codes 8.
-        let inverse = if max > 0.0 { LARGEST / max } else { 0.0 };
-        self.scales[row] = max / LARGEST;
-        for (column, v) in values.iter().enumerate() {
-            let code = ((v * inverse).round().clamp(-LARGEST, LARGEST) as i8 + 8).cast_unsigned();
-            let (byte, shift) = self.place(row, column);
-            let byte = &mut self.weights.bytes_mut()[byte];
-            *byte = *byte & !(15 << shift) | code << shift;
+    /// Lets several threads set rows of blocks of their own.
+    pub(super) fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            block_bytes: self.block_bytes(),
+            weights: Shared::new(self.weights.bytes_mut()),
+            scales: Shared::new(&mut self.scales),
         }
     }
 
     /// One weight as the four bits give it.
     pub fn weight(&self, row: usize, column: usize) -> f32 {
-        let (byte, shift) = self.place(row, column);
+        let (byte, shift) = place(row % BLOCK_ROWS, column);
+        let byte = row / BLOCK_ROWS * self.block_bytes() + byte;
         f32::from((self.weights.bytes()[byte] >> shift & 15).cast_signed() - 8) * self.scales[row]
     }
 
@@ -228,6 +219,57 @@ impl Int4Matrix {
                 *logit = (sum - zero) as f32 * (scale * a);
             }
         }
+    }
+}
+
+/// The byte of its block and the shift at which a weight stands.
+fn place(row: usize, column: usize) -> (usize, usize) {
+    let at = position(column);
+    (at / 8 * STEP_BYTES + row * 4 + at % 4, at / 4 % 2 * 4)
+}
+
+/// Writes blocks from several threads.
+pub(super) struct Writer<'a> {
+    block_bytes: usize,
+    weights: Shared<'a, u8>,
+    scales: Shared<'a, f32>,
+}
+
+impl Writer<'_> {
+    /// Makes all weights of a block zero.
+    ///
+    /// # Safety
+    /// No two threads may change the same block at once.
+    pub(super) unsafe fn clear(&self, block: usize) {
+        // SAFETY: blocks are disjoint, and each is changed by one thread (the contract).
+        let out = unsafe {
+            self.weights
+                .range(block * self.block_bytes, self.block_bytes)
+        };
+        out.fill(ZERO | ZERO << 4);
+    }
+
+    /// Quantises one row of a cleared block, in place and into `codes`; values are finite. Returns its scale.
+    ///
+    /// # Safety
+    /// No two threads may change the same block at once.
+    pub(super) unsafe fn set(&self, row: usize, values: &[f32], codes: &mut [i8]) -> f32 {
+        let scale = quantise(values, LARGEST, codes);
+        // SAFETY: blocks are disjoint, and each is changed by one thread (the contract).
+        let (out, scales) = unsafe {
+            (
+                self.weights
+                    .range(row / BLOCK_ROWS * self.block_bytes, self.block_bytes),
+                self.scales.range(row, 1),
+            )
+        };
+        scales[0] = scale;
+        for (column, code) in codes.iter().enumerate() {
+            let (byte, shift) = place(row % BLOCK_ROWS, column);
+            // The weight is still 0 there, so its bits change from that code to this one.
+            out[byte] ^= ((code + 8).cast_unsigned() ^ ZERO) << shift;
+        }
+        scale
     }
 }
 

@@ -4,11 +4,15 @@
 //! to 64, so a dot product walks both front to back. AVX2 multiplies |x| by w with x's sign: a pair is at most
 //! 2 · 127 · 127 = 32,258 and does not saturate. VNNI wants one unsigned side: w + 128, minus 128 · sum(x).
 
+use super::quantise;
+use crate::cpu::shared::Shared;
 use crate::cpu::ternary::activations::{Int8Rows, position};
-use crate::huge::{HugeBuffer, HugeError};
+use crate::huge::{HugeBuffer, HugeError, HugeMemory};
 
 /// Rows are padded to whole vectors of this many columns.
 const PAD: usize = 64;
+/// Largest |q|.
+const LARGEST: f32 = 127.0;
 
 /// `sum of w · x` over equally long slices, a multiple of 64; `sum` is the sum of all x. x and w from −127.
 pub type Dot = fn(w: &[u8], x: &[i8], sum: i32) -> i32;
@@ -92,9 +96,13 @@ impl Int8Matrix {
     ///
     /// # Errors
     /// [`HugeError`] without memory for it.
-    pub(super) fn zeroed(rows: usize, columns: usize) -> Result<Int8Matrix, HugeError> {
+    pub(super) fn zeroed(
+        rows: usize,
+        columns: usize,
+        memory: &HugeMemory,
+    ) -> Result<Int8Matrix, HugeError> {
         let stride = columns.next_multiple_of(PAD);
-        let weights = HugeBuffer::zeroed(rows.saturating_mul(stride))?;
+        let weights = memory.take(rows.saturating_mul(stride))?;
         let dot = variants().last().map_or(scalar as Dot, |v| v.1);
         Ok(Int8Matrix {
             columns,
@@ -105,16 +113,12 @@ impl Int8Matrix {
         })
     }
 
-    /// Quantises one row; values are finite.
-    pub(super) fn set(&mut self, row: usize, values: &[f32]) {
-        let max = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-        // A row of zeros has scale 0 and codes 0.
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-        self.scales[row] = max / 127.0;
-        let out = &mut self.weights.bytes_mut()[row * self.stride..][..self.stride];
-        for (column, v) in values.iter().enumerate() {
-            out[position(column)] =
-                ((v * inverse).round().clamp(-127.0, 127.0) as i8).cast_unsigned();
+    /// Lets several threads set rows of their own.
+    pub(super) fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            stride: self.stride,
+            weights: Shared::new(self.weights.bytes_mut()),
+            scales: Shared::new(&mut self.scales),
         }
     }
 
@@ -158,6 +162,35 @@ impl Int8Matrix {
     /// The logit of one row for one token.
     pub fn logit(&self, row: usize, x: &Int8Rows, token: usize) -> f32 {
         self.dot(row, x, token) as f32 * (self.scales[row] * x.scale(token))
+    }
+}
+
+/// Writes rows from several threads.
+pub(super) struct Writer<'a> {
+    stride: usize,
+    weights: Shared<'a, u8>,
+    scales: Shared<'a, f32>,
+}
+
+impl Writer<'_> {
+    /// Quantises one row, in place and into `codes`; values are finite. Returns its scale.
+    ///
+    /// # Safety
+    /// No two threads may set the same row at once.
+    pub(super) unsafe fn set(&self, row: usize, values: &[f32], codes: &mut [i8]) -> f32 {
+        let scale = quantise(values, LARGEST, codes);
+        // SAFETY: rows are disjoint, and each row is set by one thread (the contract).
+        let (out, scales) = unsafe {
+            (
+                self.weights.range(row * self.stride, self.stride),
+                self.scales.range(row, 1),
+            )
+        };
+        scales[0] = scale;
+        for (column, code) in codes.iter().enumerate() {
+            out[position(column)] = code.cast_unsigned();
+        }
+        scale
     }
 }
 

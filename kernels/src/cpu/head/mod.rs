@@ -26,3 +26,14 @@ pub mod int8;
 mod two_step;
 
 pub use two_step::{Bound, Head};
+
+/// Rounds values to multiples of their largest magnitude over `largest`: the codes, and the scale that is returned.
+fn quantise(values: &[f32], largest: f32, codes: &mut [i8]) -> f32 {
+    let max = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    // A row of zeros has scale 0 and codes 0.
+    let inverse = if max > 0.0 { largest / max } else { 0.0 };
+    for (code, v) in codes.iter_mut().zip(values) {
+        *code = (v * inverse).round().clamp(-largest, largest) as i8;
+    }
+    max / largest
+}

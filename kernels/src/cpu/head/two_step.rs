@@ -2,7 +2,9 @@
 
 use super::int4::Int4Matrix;
 use super::int8::Int8Matrix;
-use crate::cpu::ternary::Int8Rows;
+use crate::cpu::packer::Packer;
+use crate::cpu::shared::Shared;
+use crate::cpu::ternary::{BLOCK_ROWS, Int8Rows};
 use crate::huge::HugeError;
 use std::ops::Range;
 
@@ -32,30 +34,44 @@ pub struct Head {
 }
 
 impl Head {
-    /// Quantises `rows` rows of `columns`; `row(r, out)` writes row r's (finite) values.
+    /// Quantises `rows` rows of `columns`; `row(r, out)` writes row r's (finite) values, on any thread.
     ///
     /// # Errors
     /// [`HugeError`] without memory for 1.5 bytes a weight.
     pub fn quantise(
         rows: usize,
         columns: usize,
-        mut row: impl FnMut(usize, &mut [f32]),
+        packer: &Packer,
+        row: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Head, HugeError> {
         let (mut coarse, mut fine) = (
-            Int4Matrix::zeroed(rows, columns)?,
-            Int8Matrix::zeroed(rows, columns)?,
+            Int4Matrix::zeroed(rows, columns, &packer.memory)?,
+            Int8Matrix::zeroed(rows, columns, &packer.memory)?,
         );
         let mut errors = vec![0.0; rows];
-        let mut values = vec![0.0; columns];
-        for (r, error) in errors.iter_mut().enumerate() {
-            row(r, &mut values);
-            fine.set(r, &values);
-            coarse.set(r, &values);
-            let square: f64 = (0..columns)
-                .map(|c| f64::from(fine.weight(r, c) - coarse.weight(r, c)).powi(2))
-                .sum();
-            *error = square.sqrt() as f32;
-        }
+        let (fours, eights, out) = (coarse.writer(), fine.writer(), Shared::new(&mut errors));
+        packer.threads.run(rows.div_ceil(BLOCK_ROWS), &|block| {
+            let mut values = vec![0.0; columns];
+            let (mut four, mut eight) = (vec![0; columns], vec![0; columns]);
+            let rows = block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
+            // SAFETY: the block and its rows belong to this call alone.
+            unsafe {
+                fours.clear(block);
+                for r in rows {
+                    row(r, &mut values);
+                    let (a, b) = (
+                        fours.set(r, &values, &mut four),
+                        eights.set(r, &values, &mut eight),
+                    );
+                    let square: f64 = four
+                        .iter()
+                        .zip(&eight)
+                        .map(|(&q, &p)| f64::from(f32::from(p) * b - f32::from(q) * a).powi(2))
+                        .sum();
+                    out.range(r, 1)[0] = square.sqrt() as f32;
+                }
+            }
+        });
         Ok(Head {
             columns,
             coarse,
@@ -185,7 +201,11 @@ mod tests {
     }
 
     fn head(rows: usize, columns: usize, dice: &mut Dice) -> Head {
-        Head::quantise(rows, columns, |_, out| out.fill_with(|| dice.normal())).unwrap()
+        let values: Vec<f32> = (0..rows * columns).map(|_| dice.normal()).collect();
+        Head::quantise(rows, columns, &Packer::new(2), |r, out| {
+            out.copy_from_slice(&values[r * columns..][..columns])
+        })
+        .unwrap()
     }
 
     /// Activations with a few large ones, as real ones have, leaning towards row `towards`.

@@ -5,6 +5,8 @@ use super::gemm::{self, LANE_BYTES, TILE_LANES, Tile};
 use super::kernel::{BlockCodes, GemvBlock, Unpack};
 use super::lut::{self, Packed};
 use super::{BLOCK_ROWS, b5, p2, sparse};
+use crate::cpu::packer::Packer;
+use crate::cpu::shared::{First, Shared};
 use crate::huge::{HugeBuffer, HugeError};
 use std::ops::Range;
 
@@ -170,7 +172,7 @@ struct Kernels {
 
 impl TernaryMatrix {
     /// Packs `rows` rows of `columns` weights; `row(r, out)` writes row r's weights (−1, 0, 1) to `out`.
-    /// Rows are asked for once each, in order.
+    /// Rows are asked for once each, by any thread.
     ///
     /// # Errors
     /// [`PackError`]: weights that the layout cannot hold, or no memory for them.
@@ -178,7 +180,8 @@ impl TernaryMatrix {
         layout: Layout,
         rows: usize,
         columns: usize,
-        mut row: impl FnMut(usize, &mut [i8]),
+        packer: &Packer,
+        row: impl Fn(usize, &mut [i8]) + Sync,
     ) -> Result<TernaryMatrix, PackError> {
         if rows == 0 || columns == 0 {
             return Err(PackError::Empty { rows, columns });
@@ -195,21 +198,16 @@ impl TernaryMatrix {
             .ok_or_else(too_large)?;
 
         let block_bytes = layout.block_bytes(columns);
-        let mut weights = HugeBuffer::zeroed(block_bytes * rows.div_ceil(BLOCK_ROWS))?;
-        let mut trits = vec![0i8; columns];
-        // Padding is weight 0, that is code 1, in columns and in rows.
-        let mut codes = vec![1u8; BLOCK_ROWS * stride];
-        for (block, out) in weights
-            .bytes_mut()
-            .chunks_exact_mut(block_bytes)
-            .enumerate()
-        {
-            for (r, codes) in codes.chunks_exact_mut(stride).enumerate() {
-                let index = block * BLOCK_ROWS + r;
-                if index >= rows {
-                    codes.fill(1);
-                    continue;
-                }
+        let n_blocks = rows.div_ceil(BLOCK_ROWS);
+        let mut weights = packer.memory.take(block_bytes * n_blocks)?;
+        let (out, failed) = (Shared::new(weights.bytes_mut()), First::new());
+        packer.threads.run(n_blocks, &|block| {
+            // SAFETY: these bytes belong to this block alone.
+            let out = unsafe { out.range(block * block_bytes, block_bytes) };
+            // Padding is weight 0, that is code 1, in columns and in rows.
+            let (mut codes, mut trits) = (vec![1u8; BLOCK_ROWS * stride], vec![0i8; columns]);
+            let first = block * BLOCK_ROWS;
+            for (index, codes) in (first..rows).zip(codes.chunks_exact_mut(stride)) {
                 row(index, &mut trits);
                 let mut worst = 0;
                 for (code, &trit) in codes.iter_mut().zip(&trits) {
@@ -217,32 +215,38 @@ impl TernaryMatrix {
                     worst = worst.max(*code);
                 }
                 if worst > 2 {
-                    let column = trits
-                        .iter()
-                        .position(|t| !(-1..=1).contains(t))
-                        .unwrap_or(0);
-                    return Err(PackError::NotTernary {
-                        row: index,
-                        column,
-                        value: trits[column],
-                    });
+                    let wrong = |trit: &i8| !(-1..=1).contains(trit);
+                    let column = trits.iter().position(wrong).unwrap_or(0);
+                    let value = trits[column];
+                    return failed.note(
+                        index,
+                        PackError::NotTernary {
+                            row: index,
+                            column,
+                            value,
+                        },
+                    );
                 }
             }
-            let first = block * BLOCK_ROWS;
             let codes = BlockCodes::new(&codes, stride, rows - first, columns);
-            layout
-                .pack_block(&codes, out)
-                .map_err(|(row, column)| PackError::Pattern {
-                    layout: layout.name(),
-                    zeros: if layout == Layout::S34 {
-                        "exactly one zero"
-                    } else {
-                        "exactly two zeros"
+            if let Err((row, column)) = layout.pack_block(&codes, out) {
+                let zeros = if layout == Layout::S34 {
+                    "exactly one zero"
+                } else {
+                    "exactly two zeros"
+                };
+                failed.note(
+                    first + row,
+                    PackError::Pattern {
+                        layout: layout.name(),
+                        zeros,
+                        row: first + row,
+                        column,
                     },
-                    row: first + row,
-                    column,
-                })?;
-        }
+                );
+            }
+        });
+        failed.result()?;
         Ok(TernaryMatrix {
             layout,
             rows,

@@ -1,6 +1,7 @@
 //! The properties of all layouts and variants: packed products equal the plain sum of weight times activation.
 
 use super::*;
+use crate::cpu::packer::Packer;
 use proptest::prelude::*;
 
 /// xorshift: a fixed stream of numbers from a seed.
@@ -55,7 +56,7 @@ fn definition(weights: &[i8], columns: usize, x: &[i8]) -> Vec<i32> {
 }
 
 fn check(layout: Layout, rows: usize, columns: usize, weights: &[i8], tokens: &[Vec<i8>]) {
-    let mut matrix = TernaryMatrix::pack(layout, rows, columns, |r, out| {
+    let mut matrix = TernaryMatrix::pack(layout, rows, columns, &Packer::new(2), |r, out| {
         out.copy_from_slice(&weights[r * columns..][..columns])
     })
     .unwrap();
@@ -160,7 +161,7 @@ fn large_batches_equal_the_definition() {
 #[test]
 fn a_weight_that_is_not_ternary_is_named() {
     for bad in [2i8, -2, i8::MIN, i8::MAX] {
-        let error = TernaryMatrix::pack(Layout::P2, 40, 33, |r, out| {
+        let error = TernaryMatrix::pack(Layout::P2, 40, 33, &Packer::new(2), |r, out| {
             out.fill(0);
             if r == 35 {
                 out[31] = bad;
@@ -182,7 +183,7 @@ fn the_sparse_layouts_refuse_other_patterns() {
         (Layout::S24, [0, 1, 1, 1]),
         (Layout::S24, [0; 4]),
     ] {
-        let error = TernaryMatrix::pack(layout, 40, 64, |r, out| {
+        let error = TernaryMatrix::pack(layout, 40, 64, &Packer::new(2), |r, out| {
             let good: [i8; 4] = if layout == Layout::S34 {
                 [0, 1, -1, 1]
             } else {
@@ -217,8 +218,10 @@ fn extremes_of_the_sparse_layouts() {
 
 #[test]
 fn impossible_shapes_are_errors() {
-    let pack =
-        |rows, columns| TernaryMatrix::pack(Layout::P2, rows, columns, |_, _| {}).unwrap_err();
+    let one = Packer::new(1);
+    let pack = |rows, columns| {
+        TernaryMatrix::pack(Layout::P2, rows, columns, &one, |_, _| {}).unwrap_err()
+    };
     assert!(matches!(pack(0, 5), PackError::Empty { .. }));
     assert!(matches!(pack(5, 0), PackError::Empty { .. }));
     assert!(matches!(pack(usize::MAX, 5), PackError::TooLarge { .. }));
@@ -229,7 +232,7 @@ fn impossible_shapes_are_errors() {
 #[test]
 fn sizes_follow_the_bits_a_weight() {
     let bytes = |layout, rows, columns| {
-        TernaryMatrix::pack(layout, rows, columns, |_, out| out.fill(1))
+        TernaryMatrix::pack(layout, rows, columns, &Packer::new(1), |_, out| out.fill(1))
             .unwrap()
             .bytes()
     };
@@ -243,7 +246,9 @@ fn sizes_follow_the_bits_a_weight() {
                 .enumerate()
                 .for_each(|(c, w)| *w = i8::from(c % 4 >= zeros))
         };
-        TernaryMatrix::pack(layout, 64, 6912, fill).unwrap().bytes()
+        TernaryMatrix::pack(layout, 64, 6912, &Packer::new(1), fill)
+            .unwrap()
+            .bytes()
     };
     assert_eq!(
         (sparse(Layout::S34, 1), sparse(Layout::S24, 2)),

@@ -14,6 +14,7 @@ pub(super) const TERNARY: Codec = Codec {
     columns: GROUP,
     bytes: 34,
     group: Some(GROUP),
+    scale: 0,
     decode: decode_2,
     encode: encode_2,
 };
@@ -24,6 +25,7 @@ pub(super) const BINARY: Codec = Codec {
     columns: GROUP,
     bytes: 18,
     group: Some(GROUP),
+    scale: 0,
     decode: decode_1,
     encode: encode_1,
 };

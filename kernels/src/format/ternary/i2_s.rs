@@ -9,6 +9,7 @@ pub(super) const CODEC: Codec = Codec {
     columns: 128,
     bytes: 32,
     group: None,
+    scale: 0,
     decode,
     encode,
 };

@@ -80,8 +80,10 @@ struct Codec {
     multiple: usize,
     columns: usize,
     bytes: usize,
-    /// Weights that share a scale inside the row, if scales are inside.
+    /// Weights that share a scale inside the row, if scales are inside: then a group is a block.
     group: Option<usize>,
+    /// Where its F16 scale stands in a block, if scales are inside.
+    scale: usize,
     decode: Decode,
     encode: Encode,
 }
@@ -165,6 +167,21 @@ impl Packing {
     /// Weights that share a scale inside the row; `None` where scales are outside.
     pub fn group(self) -> Option<usize> {
         self.codec().group
+    }
+
+    /// The scale that all groups of these whole rows have, by their bits; `None` where they differ.
+    fn common_scale(self, data: &[u8]) -> Option<f32> {
+        let codec = self.codec();
+        if codec.group.is_none() {
+            return Some(1.0);
+        }
+        let mut scales = data
+            .chunks_exact(codec.bytes)
+            .map(|block| [block[codec.scale], block[codec.scale + 1]]);
+        let first = scales.next()?;
+        scales
+            .all(|scale| scale == first)
+            .then(|| half::f16::from_le_bytes(first).to_f32())
     }
 
     /// Reads `trits.len()` trits; appends the scales that are inside the row.

@@ -112,9 +112,22 @@ impl<'a> TernaryRows<'a> {
         Ok(())
     }
 
+    /// Reads the trits of row `index` alone.
+    pub fn trits(&self, index: usize, trits: &mut [i8]) -> Result<(), TernaryError> {
+        self.packing
+            .decode(self.bytes(index), trits, &mut Vec::new())
+    }
+
     /// The one scale of the whole matrix, or `None` where scales differ. Groups without any
     /// weight but zero have no say.
     pub fn scale(&self) -> Result<Option<f32>, TernaryError> {
+        // Where all scales are the same bits nobody needs to look at the weights.
+        let all = &self.data[..self.rows * self.row_bytes];
+        if let (Outside::Matrix(outside), Some(inside)) =
+            (&self.outside, self.packing.common_scale(all))
+        {
+            return Ok(Some(inside * outside));
+        }
         let mut row = Row::default();
         let mut common = None;
         for index in 0..self.rows {

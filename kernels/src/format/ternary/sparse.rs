@@ -10,6 +10,7 @@ pub(super) const ONE_ZERO: Codec = Codec {
     columns: 32,
     bytes: 5,
     group: None,
+    scale: 0,
     decode: |row, trits, _| decode(row, trits, "s34", &S34),
     encode: |trits, _, row| encode(trits, row, "s34", 1, &S34),
 };
@@ -21,6 +22,7 @@ pub(super) const TWO_ZEROS: Codec = Codec {
     columns: 32,
     bytes: 5,
     group: None,
+    scale: 0,
     decode: |row, trits, _| decode(row, trits, "s24", &S24),
     encode: |trits, _, row| encode(trits, row, "s24", 2, &S24),
 };

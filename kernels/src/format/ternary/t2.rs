@@ -9,6 +9,7 @@ pub(super) const CODEC: Codec = Codec {
     columns: 4,
     bytes: 1,
     group: None,
+    scale: 0,
     decode,
     encode,
 };

@@ -9,6 +9,7 @@ pub(super) const CODEC: Codec = Codec {
     columns: 5,
     bytes: 1,
     group: None,
+    scale: 0,
     decode,
     encode,
 };
@@ -20,27 +21,40 @@ pub(super) const WORDS: Codec = Codec {
     columns: 20,
     bytes: 4,
     group: None,
+    scale: 0,
     decode: decode_words,
     encode: encode_words,
 };
 
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+/// The five trits of every byte below [`END`].
+const TRITS: [[i8; 5]; END as usize] = {
+    let mut table = [[0; 5]; END as usize];
+    let mut byte = 0;
+    while byte < END {
+        let mut i = 0;
+        while i < 5 {
+            table[byte as usize][i] = (byte / POWERS[i] % 3) as i8 - 1;
+            i += 1;
+        }
+        byte += 1;
+    }
+    table
+};
 /// 3^5: bytes from here on mean nothing.
 const END: u8 = 243;
 
 fn decode(row: &[u8], trits: &mut [i8], _: &mut Vec<f32>) -> Result<(), TernaryError> {
     for (index, five) in trits.chunks_mut(5).enumerate() {
         let byte = row[index];
-        if byte >= END {
+        let Some(trits) = TRITS.get(usize::from(byte)) else {
             return Err(TernaryError::Code {
                 packing: "t5",
                 column: 5 * index,
                 code: byte,
             });
-        }
-        for (trit, power) in five.iter_mut().zip(POWERS) {
-            *trit = (byte / power % 3) as i8 - 1;
-        }
+        };
+        five.copy_from_slice(&trits[..five.len()]);
     }
     Ok(())
 }
@@ -59,13 +73,8 @@ fn encode(trits: &[i8], _: &[f32], row: &mut Vec<u8>) -> Result<(), TernaryError
 /// Bytes 243 to 255 were read as five zeros by the program that made the format.
 fn decode_words(row: &[u8], trits: &mut [i8], _: &mut Vec<f32>) -> Result<(), TernaryError> {
     for (index, five) in trits.chunks_mut(5).enumerate() {
-        for (trit, power) in five.iter_mut().zip(POWERS) {
-            *trit = if row[index] < END {
-                (row[index] / power % 3) as i8 - 1
-            } else {
-                0
-            };
-        }
+        let trits = TRITS.get(usize::from(row[index])).unwrap_or(&[0; 5]);
+        five.copy_from_slice(&trits[..five.len()]);
     }
     Ok(())
 }

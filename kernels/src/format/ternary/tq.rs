@@ -14,6 +14,7 @@ pub(super) const TQ1_0: Codec = Codec {
     columns: BLOCK,
     bytes: 54,
     group: Some(BLOCK),
+    scale: 52,
     decode: decode_1,
     encode: encode_1,
 };
@@ -24,6 +25,7 @@ pub(super) const TQ2_0: Codec = Codec {
     columns: BLOCK,
     bytes: 66,
     group: Some(BLOCK),
+    scale: 64,
     decode: decode_2,
     encode: encode_2,
 };
@@ -72,17 +74,24 @@ fn decode_2(row: &[u8], trits: &mut [i8], scales: &mut Vec<f32>) -> Result<(), T
         .zip(trits.chunks_exact_mut(BLOCK))
         .enumerate()
     {
-        for (at, trit) in trits.iter_mut().enumerate() {
-            let (half, k, m) = (at / 128, at % 128 / 32, at % 32);
-            let code = block[32 * half + m] >> (2 * k) & 3;
-            if code == 3 {
-                return Err(TernaryError::Code {
-                    packing: "TQ2_0",
-                    column: index * BLOCK + at,
-                    code,
-                });
+        for (codes, trits) in block[..64]
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(trits.as_chunks_mut::<128>().0)
+        {
+            for (k, trits) in trits.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                for (trit, byte) in trits.iter_mut().zip(codes) {
+                    *trit = (byte >> (2 * k) & 3) as i8 - 1;
+                }
             }
-            *trit = code as i8 - 1;
+        }
+        if let Some(at) = trits.iter().position(|&trit| trit > 1) {
+            return Err(TernaryError::Code {
+                packing: "TQ2_0",
+                column: index * BLOCK + at,
+                code: 3,
+            });
         }
         scales.push(f16_at(block, 64));
     }
