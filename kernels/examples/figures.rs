@@ -31,6 +31,7 @@ fn main() -> Outcome<()> {
     };
     let options = LoadOptions {
         two_step_head: *what == "head",
+        count_proven: *what == "head",
         ..LoadOptions::default()
     };
     let model = Model::load(Arc::new(Gguf::open(Path::new(path))?), &options)?;
@@ -149,11 +150,19 @@ fn head(model: &Model, threads: &Threads, steps: usize) -> Outcome<()> {
         }
         cache.remove(sequence);
     }
+    let share =
+        |rows: u64| 100.0 * rows as f64 / scans.tokens as f64 / model.config().n_vocab as f64;
+    println!(
+        "a proven bound: {:.3} % of the rows kept on average, few enough for {} of {} steps",
+        share(scans.proven_rows),
+        scans.tokens - scans.proven_full,
+        scans.tokens
+    );
     println!(
         "two-step head: {differing} of {} greedy steps differ from the full head; {:.3} % of {} rows kept on average, \
          {} steps took the full scan",
         steps * starts.len(),
-        100.0 * scans.rows as f64 / scans.tokens as f64 / model.config().n_vocab as f64,
+        share(scans.rows),
         model.config().n_vocab,
         scans.full,
     );

@@ -143,7 +143,8 @@ impl Rate {
     }
 }
 
-/// Time to process a prompt of `n` tokens, logits of the last included.
+/// Time to process a prompt of `n` tokens, logits of the last included. A pass before it, not timed, grows the buffers
+/// as earlier requests do.
 ///
 /// # Errors
 /// What the model or the cache refuses.
@@ -155,27 +156,29 @@ pub fn prefill(model: &Model, threads: &Threads, n: usize) -> Result<Rate, Measu
             kind: KvKind::F16,
         },
     )?;
-    let sequence = cache.create();
     let tokens = noise(model, n);
-    let started = Instant::now();
-    model.forward(
-        threads,
-        &mut cache,
-        &[Slice {
+    let mut pass = || {
+        let sequence = cache.create();
+        let started = Instant::now();
+        let slice = Slice {
             sequence,
             tokens: &tokens,
             logits: Want::Last,
-        }],
-    )?;
+        };
+        model.forward(threads, &mut cache, &[slice])?;
+        cache.remove(sequence);
+        Ok::<_, MeasureError>(started.elapsed())
+    };
+    pass()?;
     Ok(Rate {
         tokens: n,
-        time: started.elapsed(),
+        time: pass()?,
         bytes: model.weight_bytes(),
     })
 }
 
 /// Time to decode `n` tokens one by one after `depth` positions of context: all logits of each, or where the head has
-/// two steps the best token of each.
+/// two steps the best token of each. One token before them is not timed.
 ///
 /// # Errors
 /// What the model or the cache refuses.
@@ -189,12 +192,12 @@ pub fn decode(
     let mut cache = Cache::new(
         model.config(),
         CacheOptions {
-            positions_max: depth + n,
+            positions_max: depth + 1 + n,
             kind,
         },
     )?;
     let sequence = cache.create();
-    let tokens = noise(model, depth + n);
+    let tokens = noise(model, depth + 1 + n);
     if depth > 0 {
         model.forward(
             threads,
@@ -206,8 +209,11 @@ pub fn decode(
             }],
         )?;
     }
-    let started = Instant::now();
-    for token in &tokens[depth..] {
+    let mut started = Instant::now();
+    for (i, token) in tokens[depth..].iter().enumerate() {
+        if i == 1 {
+            started = Instant::now();
+        }
         let slice = Slice {
             sequence,
             tokens: std::slice::from_ref(token),

@@ -38,6 +38,24 @@ fn silu_gate(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+compiled_twice! {
+    /// `(sums, scale, add, out)`: integer sums times their scale become `out`, or are added to it.
+    pub fn scale_variants / Scale = scale_sums(sums: &[i32], scale: f32, add: bool, out: &mut [f32])
+}
+
+#[inline(always)]
+fn scale_sums(sums: &[i32], scale: f32, add: bool, out: &mut [f32]) {
+    if add {
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out += sum as f32 * scale;
+        }
+    } else {
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = sum as f32 * scale;
+        }
+    }
+}
+
 /// `gate[i] = relu(gate[i])² * up[i]`, kept in f32: values near 10⁹ occur and would overflow f16.
 pub fn squared_relu_gate(gate: &mut [f32], up: &[f32]) {
     for (g, &u) in gate.iter_mut().zip(up) {
@@ -81,6 +99,23 @@ mod tests {
         for ((y, g), u) in wanted.iter().zip(&gate).zip(&up) {
             let exact = f64::from(*g) / (1.0 + (-f64::from(*g)).exp()) * f64::from(*u);
             assert!((f64::from(*y) - exact).abs() <= exact.abs() * 1e-6 + 1e-30);
+        }
+    }
+
+    #[test]
+    fn scale_variants_agree() {
+        let sums: Vec<i32> = (-300..311).map(|i| i * 1_234_567).collect();
+        for add in [false, true] {
+            let start: Vec<f32> = sums.iter().map(|&s| s as f32 * 0.37).collect();
+            let mut wanted = start.clone();
+            scale_sums(&sums, 0.013, add, &mut wanted);
+            for (isa, kernel) in scale_variants() {
+                let mut y = start.clone();
+                kernel(&sums, 0.013, add, &mut y);
+                assert_eq!(y, wanted, "{}", isa.name());
+            }
+            let before = if add { start[0] } else { 0.0 };
+            assert_eq!(wanted[0], before + sums[0] as f32 * 0.013);
         }
     }
 

@@ -1,8 +1,8 @@
 //! The rows of one batch in every shape that the matrices of an operator want.
 
 use super::activation::{self, Q8Rows, Q8kRows, QuantiseQ8, QuantiseQ8k, grow};
-use super::shared::Shared;
-use super::ternary::{Int8Rows, NotFinite};
+use super::shared::{First, Shared};
+use super::ternary::{Int8Rows, NotFinite, activations};
 use super::{Isa, pick};
 use crate::threads::Threads;
 
@@ -27,6 +27,7 @@ const ROWS_A_BLOCK: usize = 8;
 pub struct Quantisers {
     q8: QuantiseQ8,
     q8k: QuantiseQ8k,
+    row: activations::Quantise,
 }
 
 impl Quantisers {
@@ -35,6 +36,7 @@ impl Quantisers {
         Quantisers {
             q8: pick(&activation::q8_variants(), isa),
             q8k: pick(&activation::q8k_variants(), isa),
+            row: activations::best(),
         }
     }
 }
@@ -66,14 +68,19 @@ impl Inputs {
     ) {
         grow(&mut self.float, rows * columns);
         let (q8, q8k) = (wants.contains(&Wants::Q8), wants.contains(&Wants::Q8k));
+        let whole = wants.contains(&Wants::Row);
         if q8 {
             self.q8.resize(rows, columns);
         }
         if q8k {
             self.q8k.resize(rows, columns);
         }
-        let float = Shared::new(&mut self.float);
+        if whole {
+            self.int8.reset(rows, columns);
+        }
+        let (float, broken) = (Shared::new(&mut self.float), First::new());
         let (q8_rows, q8k_rows) = (self.q8.writer(), self.q8k.writer());
+        let whole_rows = self.int8.writer();
         threads.run(rows.div_ceil(ROWS_A_BLOCK), &|block| {
             for i in block * ROWS_A_BLOCK..rows.min((block + 1) * ROWS_A_BLOCK) {
                 // SAFETY: row `i` belongs to this block alone.
@@ -86,16 +93,14 @@ impl Inputs {
                     if q8k {
                         q8k_rows.set(i, row, quantisers.q8k);
                     }
+                    if whole && let Err(error) = whole_rows.quantise(quantisers.row, i, row) {
+                        broken.note(i, error);
+                    }
                 }
             }
         });
-        if wants.contains(&Wants::Row) {
-            self.int8.reset(rows, columns);
-            for i in 0..rows {
-                if let Err(broken) = self.int8.quantise(i, &self.float[i * columns..][..columns]) {
-                    self.broken.get_or_insert(broken);
-                }
-            }
+        if let Err(broken) = broken.result() {
+            self.broken.get_or_insert(broken);
         }
     }
 }

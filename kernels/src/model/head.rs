@@ -33,6 +33,14 @@ pub(super) struct Counters {
     tokens: AtomicU64,
     rows: AtomicU64,
     full: AtomicU64,
+    proven: Option<Proven>,
+}
+
+/// What a bound that never fails would have cost.
+#[derive(Default)]
+struct Proven {
+    rows: AtomicU64,
+    full: AtomicU64,
 }
 
 /// Work of all scans of a two-step head since the model was loaded.
@@ -44,6 +52,10 @@ pub struct HeadScans {
     pub rows: u64,
     /// Tokens that took the full scan because too many rows were left.
     pub full: u64,
+    /// Rows that a proven bound would have kept, if [`LoadOptions::count_proven`](super::LoadOptions::count_proven).
+    pub proven_rows: u64,
+    /// Tokens for which it would have kept too many.
+    pub proven_full: u64,
 }
 
 impl Counters {
@@ -61,6 +73,7 @@ impl Head {
         stored: &Stored<'_>,
         wanted: [usize; 2],
         packer: &Packer,
+        count_proven: bool,
     ) -> Result<Head, LoadError> {
         let found = [stored.columns(), stored.rows()];
         if found != wanted {
@@ -74,7 +87,11 @@ impl Head {
         });
         broken.result()?;
         let head = head.map_err(|source| LoadError::Head { source })?;
-        Ok(Head::TwoStep(Box::new(head), Counters::default()))
+        let counters = Counters {
+            proven: count_proven.then(Proven::default),
+            ..Counters::default()
+        };
+        Ok(Head::TwoStep(Box::new(head), counters))
     }
 
     pub(super) fn wants(&self) -> &[Wants] {
@@ -100,6 +117,8 @@ impl Head {
                 tokens: counters.tokens.load(Relaxed),
                 rows: counters.rows.load(Relaxed),
                 full: counters.full.load(Relaxed),
+                proven_rows: counters.proven.as_ref().map_or(0, |p| p.rows.load(Relaxed)),
+                proven_full: counters.proven.as_ref().map_or(0, |p| p.full.load(Relaxed)),
             },
         }
     }
@@ -147,6 +166,13 @@ impl Head {
                         head.coarse().logits(range, &inputs.int8, i, logits);
                     });
                     let limit = head.rows() / CANDIDATES + 1;
+                    if let Some(proven) = &counters.proven {
+                        let rows = head
+                            .candidates(coarse, &inputs.int8, i, 1, Bound::Proven)
+                            .count();
+                        proven.rows.fetch_add(rows as u64, Relaxed);
+                        proven.full.fetch_add(u64::from(rows > limit), Relaxed);
+                    }
                     let found = head.best(coarse, &inputs.int8, i, 1, Bound::Statistical, limit);
                     counters.add(
                         found.as_ref().map_or(head.rows(), Vec::len),

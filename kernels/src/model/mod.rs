@@ -54,6 +54,8 @@ pub struct LoadOptions {
     /// Quantise the head anew to four and eight bits, for [`Model::forward_best`] in two steps. The eight-bit rows then
     /// define all logits.
     pub two_step_head: bool,
+    /// Count for each scan in two steps what a bound that never fails would have kept: for figures, at some cost.
+    pub count_proven: bool,
 }
 
 /// Why a file cannot be run.

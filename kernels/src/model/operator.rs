@@ -2,9 +2,11 @@
 
 use crate::cpu::activation::grow;
 use crate::cpu::dense::{DenseMatrix, GROUP};
+use crate::cpu::elementwise::{self, Scale};
 use crate::cpu::inputs::{Inputs, Wants};
 use crate::cpu::shared::Shared;
 use crate::cpu::ternary::{BLOCK_ROWS, TernaryMatrix};
+use crate::cpu::{Isa, pick};
 use crate::threads::Threads;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -79,17 +81,19 @@ pub(crate) struct Operator {
     rows: usize,
     units: usize,
     wants: Vec<Wants>,
+    scale: Scale,
 }
 
 impl Operator {
     /// Stacks matrices of equal columns; each product is multiplied by its scale.
-    pub(crate) fn new(matrices: Vec<(Matrix, f32)>) -> Operator {
+    pub(crate) fn new(matrices: Vec<(Matrix, f32)>, isa: Isa) -> Operator {
         let parts = Vec::with_capacity(matrices.len());
         let mut operator = Operator {
             parts,
             rows: 0,
             units: 0,
             wants: Vec::new(),
+            scale: pick(&elementwise::scale_variants(), isa),
         };
         for (matrix, scale) in matrices {
             if !operator.wants.contains(&matrix.wants()) {
@@ -159,6 +163,7 @@ impl Operator {
             shared: Shared::new(&mut out[..tokens * self.rows]),
             stride: self.rows,
             store,
+            scale: self.scale,
         };
         threads.run(self.units.div_ceil(bundle), &|block| {
             let units = block * bundle..self.units.min((block + 1) * bundle);
@@ -182,9 +187,20 @@ struct Output<'a> {
     shared: Shared<'a, f32>,
     stride: usize,
     store: Store,
+    scale: Scale,
 }
 
 impl Output<'_> {
+    /// Writes integer sums times their scale.
+    ///
+    /// # Safety
+    /// No other thread may write these rows of this token.
+    unsafe fn write_sums(&self, token: usize, row: usize, sums: &[i32], scale: f32) {
+        // SAFETY: the caller's.
+        let out = unsafe { self.shared.range(token * self.stride + row, sums.len()) };
+        (self.scale)(sums, scale, self.store == Store::Add, out);
+    }
+
     /// # Safety
     /// No other thread may write these rows of this token.
     unsafe fn write(&self, token: usize, row: usize, values: impl ExactSizeIterator<Item = f32>) {
@@ -229,13 +245,7 @@ impl Part {
                     for (t, sums) in sums.chunks_exact(width).enumerate() {
                         let scale = inputs.int8.scale(t) * self.scale;
                         // SAFETY: these rows of the output belong to these blocks, and the blocks to this call.
-                        unsafe {
-                            out.write(
-                                t,
-                                self.first_row + first,
-                                sums[..rows].iter().map(|&y| y as f32 * scale),
-                            )
-                        };
+                        unsafe { out.write_sums(t, self.first_row + first, &sums[..rows], scale) };
                     }
                 });
             }

@@ -155,7 +155,7 @@ impl Weights {
             let name = format!("{head}.weight");
             names.used.insert(name.clone());
             let (stored, wanted) = (Stored::open(gguf, &name)?, [embd, config.n_vocab]);
-            Head::two_step(&name, &stored, wanted, &names.packer)?
+            Head::two_step(&name, &stored, wanted, &names.packer, options.count_proven)?
         } else {
             Head::Rows(names.operator(&[(head.to_owned(), config.n_vocab)], embd)?)
         };
@@ -234,7 +234,7 @@ impl Names<'_> {
         for (name, rows) in parts {
             matrices.push(self.matrix(&format!("{name}.weight"), [columns, *rows])?);
         }
-        Ok(Operator::new(matrices))
+        Ok(Operator::new(matrices, self.isa))
     }
 
     /// A packed matrix and the factor on its products.

@@ -64,23 +64,19 @@ fn scalar(group: &[u8], x: &Q8Rows, first: usize, count: usize, tile: &mut [f32]
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-    use crate::cpu::dense::x86::{broadcast, halves, load};
+    use crate::cpu::dense::x86::{broadcast, by_fours, halves, load, put};
     use std::arch::x86_64::*;
 
     pub(super) fn gemm(group: &[u8], x: &Q8Rows, first: usize, count: usize, tile: &mut [f32]) {
         assert!(tile.len() >= count * GROUP && group.len() / BLOCK_BYTES * Q8_BLOCK == x.columns());
-        let mut t = 0;
         // SAFETY: `variants` offers this function only where AVX2, FMA and F16C were detected.
-        unsafe {
-            while count - t >= 4 {
-                tokens::<4>(group, x, first + t, &mut tile[t * GROUP..]);
-                t += 4;
+        by_fours(count, tile, |t, many, tile| unsafe {
+            if many {
+                tokens::<4>(group, x, first + t, tile);
+            } else {
+                tokens::<1>(group, x, first + t, tile);
             }
-            while t < count {
-                tokens::<1>(group, x, first + t, &mut tile[t * GROUP..]);
-                t += 1;
-            }
-        }
+        });
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -111,10 +107,7 @@ mod x86 {
                 }
             }
         }
-        for (y, out) in y.iter().zip(tile.as_chunks_mut::<GROUP>().0) {
-            // SAFETY: `out` is eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *y) };
-        }
+        put(y, tile);
     }
 }
 

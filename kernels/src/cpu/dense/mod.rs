@@ -349,10 +349,36 @@ impl DenseMatrix {
     }
 }
 
-/// Loads that all families share.
+/// What all families share: the walk over tokens, loads, and the store of a tile.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::GROUP;
     use std::arch::x86_64::*;
+
+    /// Calls `multiply(t, many, tile)` for `count` tokens: four at once while there are as many, which share what was
+    /// unpacked of the weights, then one by one.
+    pub(super) fn by_fours(
+        count: usize,
+        tile: &mut [f32],
+        multiply: impl Fn(usize, bool, &mut [f32]),
+    ) {
+        let mut t = 0;
+        while t < count {
+            let many = count - t >= 4;
+            multiply(t, many, &mut tile[t * GROUP..]);
+            t += if many { 4 } else { 1 };
+        }
+    }
+
+    /// Writes the sums of T tokens.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn put<const T: usize>(y: [__m256; T], tile: &mut [f32]) {
+        for (y, out) in y.iter().zip(tile.as_chunks_mut::<GROUP>().0) {
+            // SAFETY: `out` is eight floats.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *y) };
+        }
+    }
 
     /// # Safety
     /// 32 bytes must be readable at `at`.

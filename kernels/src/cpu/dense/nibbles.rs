@@ -139,18 +139,14 @@ mod x86 {
             tile.len() >= count * GROUP
                 && group.len() / block_bytes(HIGH, MIN) * Q8_BLOCK == x.columns()
         );
-        let mut t = 0;
         // SAFETY: `list` offers this function only where AVX2, FMA and F16C were detected.
-        unsafe {
-            while count - t >= 4 {
-                tokens::<HIGH, MIN, 4>(group, x, first + t, &mut tile[t * GROUP..]);
-                t += 4;
+        by_fours(count, tile, |t, many, tile| unsafe {
+            if many {
+                tokens::<HIGH, MIN, 4>(group, x, first + t, tile);
+            } else {
+                tokens::<HIGH, MIN, 1>(group, x, first + t, tile);
             }
-            while t < count {
-                tokens::<HIGH, MIN, 1>(group, x, first + t, &mut tile[t * GROUP..]);
-                t += 1;
-            }
-        }
+        });
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -229,13 +225,10 @@ mod x86 {
                 }
             }
         }
-        for (y, out) in y.iter().zip(tile.as_chunks_mut::<GROUP>().0) {
-            // SAFETY: `out` is eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *y) };
-        }
+        put(y, tile);
     }
 
-    use crate::cpu::dense::x86::{broadcast, halves, load};
+    use crate::cpu::dense::x86::{broadcast, by_fours, halves, load, put};
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn scalar(group: &[u8], x: &Q8kRows, first: usize, count: usize, tile: &mut [f32
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-    use crate::cpu::dense::x86::{broadcast, halves, load, twice};
+    use crate::cpu::dense::x86::{broadcast, by_fours, halves, load, put, twice};
     use crate::cpu::ternary::x86::{AHEAD, prefetch};
     use std::arch::x86_64::*;
 
@@ -111,19 +111,15 @@ mod x86 {
         assert!(
             tile.len() >= count * GROUP && group.len() / BLOCK_BYTES * Q8K_BLOCK == x.columns()
         );
-        let mut t = 0;
         // SAFETY: `variants` offers this function only where AVX2, FMA and F16C were detected, and AVX-512 with them.
-        unsafe {
-            while t < count {
-                let (first, tile) = (first + t, &mut tile[t * GROUP..]);
-                t += match (count - t, AVX512) {
-                    (4.., true) => tokens_512::<4>(group, x, first, tile),
-                    (_, true) => tokens_512::<1>(group, x, first, tile),
-                    (4.., false) => tokens::<4>(group, x, first, tile),
-                    (_, false) => tokens::<1>(group, x, first, tile),
-                };
+        by_fours(count, tile, |t, many, tile| unsafe {
+            match (many, AVX512) {
+                (true, true) => tokens_512::<4>(group, x, first + t, tile),
+                (false, true) => tokens_512::<1>(group, x, first + t, tile),
+                (true, false) => tokens::<4>(group, x, first + t, tile),
+                (false, false) => tokens::<1>(group, x, first + t, tile),
             }
-        }
+        });
     }
 
     /// Asks for the super-block [`AHEAD`] bytes further on.
@@ -164,12 +160,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-    fn tokens_512<const T: usize>(
-        group: &[u8],
-        x: &Q8kRows,
-        first: usize,
-        tile: &mut [f32],
-    ) -> usize {
+    fn tokens_512<const T: usize>(group: &[u8], x: &Q8kRows, first: usize, tile: &mut [f32]) {
         let rows: [_; T] = std::array::from_fn(|t| x.row(first + t));
         // Dword q of the first sub-block in the lower lanes, of the second in the upper.
         let dword: [__m512i; 4] = std::array::from_fn(|q| {
@@ -221,15 +212,11 @@ mod x86 {
                 }
             }
         }
-        for (y, out) in y.iter().zip(tile.as_chunks_mut::<GROUP>().0) {
-            // SAFETY: `out` is eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *y) };
-        }
-        T
+        put(y, tile);
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn tokens<const T: usize>(group: &[u8], x: &Q8kRows, first: usize, tile: &mut [f32]) -> usize {
+    fn tokens<const T: usize>(group: &[u8], x: &Q8kRows, first: usize, tile: &mut [f32]) {
         let rows: [_; T] = std::array::from_fn(|t| x.row(first + t));
         let low_half = _mm256_set1_epi8(15);
         let pair = _mm256_set1_epi8(0x30);
@@ -289,11 +276,7 @@ mod x86 {
                 }
             }
         }
-        for (y, out) in y.iter().zip(tile.as_chunks_mut::<GROUP>().0) {
-            // SAFETY: `out` is eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *y) };
-        }
-        T
+        put(y, tile);
     }
 }
 

@@ -120,26 +120,42 @@ impl Head {
         bound: Bound,
         limit: usize,
     ) -> Option<Vec<(u32, f32)>> {
-        let coarse = &coarse[..self.rows()];
-        let sure = top(coarse, k);
-        let floor = sure
-            .iter()
-            .map(|&row| self.fine.logit(row, x, token))
-            .fold(f32::INFINITY, f32::min);
-        let allowed = self.allowance(x, token, bound);
         let mut rows = Vec::with_capacity(limit.min(self.rows()));
-        for (row, (logit, error)) in coarse.iter().zip(&self.errors).enumerate() {
-            if logit + allowed * error + ROUNDING * logit.abs() >= floor {
-                if rows.len() == limit {
-                    return None;
-                }
-                rows.push((row as u32, 0.0));
+        for row in self.candidates(coarse, x, token, k, bound) {
+            if rows.len() == limit {
+                return None;
             }
+            rows.push((row as u32, 0.0));
         }
         for (row, logit) in &mut rows {
             *logit = self.fine.logit(*row as usize, x, token);
         }
         Some(rows)
+    }
+
+    /// The rows whose coarse logit plus its allowance reaches the worst of the `k` rows that look best.
+    pub fn candidates(
+        &self,
+        coarse: &[f32],
+        x: &Int8Rows,
+        token: usize,
+        k: usize,
+        bound: Bound,
+    ) -> impl Iterator<Item = usize> {
+        let coarse = &coarse[..self.rows()];
+        let floor = top(coarse, k)
+            .into_iter()
+            .map(|row| self.fine.logit(row, x, token))
+            .fold(f32::INFINITY, f32::min);
+        let allowed = self.allowance(x, token, bound);
+        let reaches = move |(logit, error): (&f32, &f32)| {
+            logit + allowed * error + ROUNDING * logit.abs() >= floor
+        };
+        coarse
+            .iter()
+            .zip(&self.errors)
+            .enumerate()
+            .filter_map(move |(row, pair)| reaches(pair).then_some(row))
     }
 
     /// Allowed error of a coarse logit per unit of a row's ‖fine − coarse‖.

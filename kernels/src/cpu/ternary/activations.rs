@@ -10,6 +10,8 @@
 //! fields; the four bytes of a 32-bit lane, masked to field f, then meet exactly the four activations at
 //! 4·f .. 4·f + 4, and one broadcast of 32 bits serves all rows of a block.
 
+use crate::cpu::shared::Shared;
+
 /// Smallest scale: a token of zeros still divides.
 pub const SCALE_MIN: f32 = 1e-8;
 
@@ -45,22 +47,30 @@ impl Int8Rows {
         rows
     }
 
-    /// Changes the shape and zeroes everything; keeps the memory.
+    /// Changes the shape and keeps the memory; tokens hold anything until they are quantised or set.
     pub fn reset(&mut self, tokens: usize, columns: usize) {
         self.columns = columns;
         self.stride = columns.next_multiple_of(COLUMN_PAD) + COLUMN_PAD;
-        self.codes.clear();
         self.codes.resize(tokens * self.stride, 0);
-        self.scales.clear();
         self.scales.resize(tokens, SCALE_MIN);
-        self.sums.clear();
         self.sums.resize(tokens, 0);
+    }
+
+    /// Lets several threads quantise tokens of their own.
+    pub(crate) fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            columns: self.columns,
+            stride: self.stride,
+            codes: Shared::new(&mut self.codes),
+            scales: Shared::new(&mut self.scales),
+            sums: Shared::new(&mut self.sums),
+        }
     }
 
     /// Quantises one token; `x.len()` must equal `columns()`.
     ///
     /// # Errors
-    /// [`NotFinite`] for an infinity or a NaN; the token then keeps its former codes.
+    /// [`NotFinite`] for an infinity or a NaN; the token may then hold anything.
     pub fn quantise(&mut self, token: usize, x: &[f32]) -> Result<(), NotFinite> {
         self.quantise_with(best(), token, x)
     }
@@ -75,22 +85,8 @@ impl Int8Rows {
         token: usize,
         x: &[f32],
     ) -> Result<(), NotFinite> {
-        assert_eq!(
-            x.len(),
-            self.columns,
-            "a token has as many activations as the rows have columns"
-        );
-        let codes = &mut self.codes[token * self.stride..][..self.stride];
-        match quantise(x, codes) {
-            Some((scale, sum)) => {
-                self.scales[token] = scale;
-                self.sums[token] = sum;
-                Ok(())
-            }
-            None => Err(NotFinite {
-                column: x.iter().position(|v| !v.is_finite()).unwrap_or(0),
-            }),
-        }
+        // SAFETY: the writer is used for one token at a time.
+        unsafe { self.writer().quantise(quantise, token, x) }
     }
 
     /// Takes ready int8 codes in column order (tests, benches); −128 is not allowed.
@@ -152,6 +148,53 @@ impl Int8Rows {
     }
 }
 
+/// Quantises tokens from several threads.
+pub(crate) struct Writer<'a> {
+    columns: usize,
+    stride: usize,
+    codes: Shared<'a, i8>,
+    scales: Shared<'a, f32>,
+    sums: Shared<'a, i32>,
+}
+
+impl Writer<'_> {
+    /// Quantises one token; `x.len()` must equal the rows' columns.
+    ///
+    /// # Errors
+    /// As [`Int8Rows::quantise`].
+    ///
+    /// # Safety
+    /// No two threads may quantise the same token at once.
+    pub(crate) unsafe fn quantise(
+        &self,
+        quantise: Quantise,
+        token: usize,
+        x: &[f32],
+    ) -> Result<(), NotFinite> {
+        assert_eq!(
+            x.len(),
+            self.columns,
+            "a token has as many activations as the rows have columns"
+        );
+        // SAFETY: tokens are disjoint, and each is quantised by one thread (the contract).
+        let (codes, scales, sums) = unsafe {
+            (
+                self.codes.range(token * self.stride, self.stride),
+                self.scales.range(token, 1),
+                self.sums.range(token, 1),
+            )
+        };
+        // Behind the last whole group of 16 stands what the quantiser does not write.
+        codes[self.columns & !15..].fill(0);
+        let Some((scale, sum)) = quantise(x, codes) else {
+            let column = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
+            return Err(NotFinite { column });
+        };
+        (scales[0], sums[0]) = (scale, sum);
+        Ok(())
+    }
+}
+
 /// Where a column's code is stored.
 pub(crate) fn position(column: usize) -> usize {
     (column & !15) | (column & 3) << 2 | (column >> 2 & 3)
@@ -179,7 +222,8 @@ pub fn variants() -> Vec<(&'static str, Quantise)> {
     list
 }
 
-fn best() -> Quantise {
+/// The fastest variant of this machine.
+pub(crate) fn best() -> Quantise {
     static BEST: std::sync::OnceLock<Quantise> = std::sync::OnceLock::new();
     *BEST.get_or_init(|| variants().last().map_or(scalar, |v| v.1))
 }

@@ -386,9 +386,10 @@ impl TernaryMatrix {
         }
         let (lanes, step) = (self.layout.lanes(self.columns), self.layout.tile_lanes());
         let mut tile = [0u8; TILE_LANES * LANE_BYTES];
-        for block in blocks.clone() {
-            let w = &self.weights.bytes()[block * self.block_bytes()..][..self.block_bytes()];
-            for first in (0..lanes).step_by(step) {
+        // The blocks take turns with the same activations: those of one tile stay in the second-level cache.
+        for first in (0..lanes).step_by(step) {
+            for block in blocks.clone() {
+                let w = &self.weights.bytes()[block * self.block_bytes()..][..self.block_bytes()];
                 let tile = &mut tile[..step.min(lanes - first) * LANE_BYTES];
                 (self.kernels.unpack)(w, first, tile);
                 let y = &mut sums[(block - blocks.start) * BLOCK_ROWS..];
