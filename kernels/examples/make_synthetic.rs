@@ -1,7 +1,7 @@
 //! Writes a GGUF with random weights in the exact shape of a known model, from a seed: its speed, its size and
 //! the agreement of two programs on it mean something, its words do not. llama.cpp loads the ggml packings.
 //!
-//! `make_synthetic OUT [shape 2b|30m|tiny] [packing tq2_0|tq1_0|t2|t5|s34|s24] [arch bitnet|bitnet-b1.58] [seed N]`
+//! `make_synthetic OUT [shape 2b|2b-head|30m|tiny] [packing tq2_0|tq1_0|t2|t5|s34|s24] [arch bitnet|bitnet-b1.58] [seed N]`
 //!
 //! The same shape and seed give the same weights in `tq2_0`, `tq1_0`, `t2` and `t5`. Every matrix is scaled to
 //! keep the variance of what goes through it. The embedding, which is also the head, is Q6_K.
@@ -26,12 +26,23 @@ struct Shape {
     vocabulary: usize,
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 4] = [
     // BitNet-b1.58-2B-4T.
     Shape {
         name: "2b",
         hidden: 2560,
         layers: 30,
+        heads: 20,
+        kv_heads: 5,
+        head_dim: 128,
+        ffn: 6912,
+        vocabulary: 128_256,
+    },
+    // Its width and head on two of its thirty blocks: for ten thousand tokens through the head.
+    Shape {
+        name: "2b-head",
+        hidden: 2560,
+        layers: 2,
         heads: 20,
         kv_heads: 5,
         head_dim: 128,
@@ -109,7 +120,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let shape = SHAPES
         .iter()
         .find(|s| s.name == shape)
-        .ok_or("shape is 2b, 30m or tiny")?;
+        .ok_or("shape is 2b, 2b-head, 30m or tiny")?;
     let packing = option("packing", "tq2_0");
     let packing = Packing::named(&packing).ok_or("packing is tq2_0, tq1_0, t2, t5, s34 or s24")?;
     let seed: u64 = option("seed", "1").parse()?;

@@ -2,6 +2,7 @@
 //! set or added. The definition is `cpu/ternary`'s, exact in integers.
 
 use super::{Case, Load, Noise, Op, PORT, Same, bits};
+use crate::cpu::packer::Packer;
 use crate::cpu::ternary::{BLOCK_ROWS, Int8Rows, Layout, TernaryMatrix};
 use crate::gpu::pack;
 use crate::gpu::source::Source;
@@ -125,8 +126,13 @@ impl Op for Gemv {
         let mut noise = Noise::new(seed);
         let rows = (2 * BLOCK_ROWS + 5).min(self.rows);
         let tokens = self.tokens as usize + 1;
-        let matrix = TernaryMatrix::pack(self.layout, rows, self.columns, |_, row| {
+        let mut weights = vec![0; rows * self.columns];
+        for row in weights.chunks_exact_mut(self.columns) {
             trits(self.layout, &mut noise, row);
+        }
+        let packer = Packer::new(1);
+        let matrix = TernaryMatrix::pack(self.layout, rows, self.columns, &packer, |r, row| {
+            row.copy_from_slice(&weights[r * self.columns..][..self.columns]);
         });
         // Packing fails only for weights that the layout cannot hold, and these were made for it.
         let Ok(matrix) = matrix else {
