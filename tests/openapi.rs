@@ -28,8 +28,24 @@ fn the_tables_of_the_manual_are_the_routes() {
             }
         })
         .collect();
-    let there: BTreeSet<String> = facts()
+    let facts = facts();
+    let paths: BTreeSet<(String, &str)> = facts
         .iter()
+        .map(|fact| (fact.method.to_string(), fact.path))
+        .collect();
+    // What stands below /v1 is listed once, whatever other prefixes it stands below.
+    let listed_elsewhere = |method: &str, path: &str| {
+        let rest = ["/v0", "/api/v1", "/api/v0"]
+            .iter()
+            .find_map(|prefix| path.strip_prefix(prefix));
+        rest.is_some_and(|rest| {
+            let same = format!("/v1{rest}");
+            paths.contains(&(method.to_owned(), same.as_str()))
+        })
+    };
+    let there: BTreeSet<String> = facts
+        .iter()
+        .filter(|fact| !listed_elsewhere(fact.method.as_str(), fact.path))
         .map(|fact| {
             let scope = format!("{:?}", fact.scope).to_lowercase();
             row(fact.method.as_str(), &fact.path.replace("{*", "{"), &scope)

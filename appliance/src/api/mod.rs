@@ -14,6 +14,7 @@ mod failure;
 mod frames;
 mod guard;
 mod health;
+mod lemonade;
 mod llamacpp;
 mod native;
 mod ollama;

@@ -1,5 +1,7 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
+mod prefixed;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
@@ -10,7 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
 use super::{
-    anthropic, assets, documents, guard, health, llamacpp, native, ollama, openai, openapi, shared,
+    anthropic, assets, documents, guard, health, lemonade, llamacpp, native, ollama, openai,
+    openapi, shared,
 };
 use crate::app::{App, new_id};
 use crate::domain::Scope;
@@ -63,6 +66,13 @@ where
 
 /// The table. Owner: models and settings. Chat: asking, and one's own chats. Public: nothing private.
 fn table() -> Vec<Route> {
+    let mut table = single();
+    table.extend(prefixed::routes());
+    table
+}
+
+/// The routes that stand in one place only.
+fn single() -> Vec<Route> {
     use Scope::{Chat, Owner, Public};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -81,9 +91,9 @@ fn table() -> Vec<Route> {
         // OpenAI
         route(GET, "/v1/models", Chat, shared::models),
         route(GET, "/v1/models/{*id}", Chat, shared::model),
-        route(POST, "/v1/chat/completions", Chat, openai::chat::answer),
-        route(POST, "/v1/completions", Chat, openai::completions::answer),
-        route(POST, "/v1/responses", Chat, openai::responses::answer),
+        route(POST, "/v1/chat/completions", Chat, shared::chat),
+        route(POST, "/v1/completions", Chat, shared::completions),
+        route(POST, "/v1/responses", Chat, shared::responses),
         route(GET, "/v1/responses/{id}", Chat, openai::responses::one),
         route(
             Method::DELETE,
@@ -220,8 +230,6 @@ fn table() -> Vec<Route> {
         route(POST, "/lora-adapters", Owner, llamacpp::props::no_lora),
         route(POST, "/rerank", Chat, llamacpp::props::no_rerank),
         route(POST, "/reranking", Chat, llamacpp::props::no_rerank),
-        route(POST, "/v1/rerank", Chat, llamacpp::props::no_rerank),
-        route(POST, "/v1/reranking", Chat, llamacpp::props::no_rerank),
         route(POST, "/chat/completions", Chat, openai::chat::answer),
         route(
             POST,
@@ -322,6 +330,18 @@ fn table() -> Vec<Route> {
         ),
         route(GET, "/onebit/library", Owner, native::library::export),
         route(POST, "/onebit/library", Owner, native::library::import).whole(),
+        route(GET, "/models/{*id}", Chat, openai::models::one),
+        // Lemonade's that stand in one place
+        route(GET, "/live", Public, lemonade::health::live),
+        route(GET, "/logs/stream", Owner, lemonade::logs::stream),
+        route(GET, "/internal/config", Owner, lemonade::params::get),
+        route(
+            GET,
+            "/internal/config/defaults",
+            Owner,
+            lemonade::params::defaults,
+        ),
+        route(POST, "/internal/set", Owner, lemonade::params::set),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),
@@ -404,6 +424,9 @@ async fn no_route(request: Request) -> Response {
         request.method().to_string(),
         request.uri().path().to_owned(),
     );
+    if let Some(response) = lemonade::no_route(&method, &path) {
+        return response;
+    }
     if shared::is_ollama(&path) {
         return ollama::no_route();
     }
@@ -419,6 +442,9 @@ async fn no_method(request: Request) -> Response {
         request.method().to_string(),
         request.uri().path().to_owned(),
     );
+    if lemonade::owns(&path) {
+        return lemonade::no_method();
+    }
     let error = RequestError::NoMethod {
         method,
         path: path.clone(),
@@ -476,7 +502,12 @@ mod tests {
                 "/app/",
                 "/app/{*path}",
                 "/favicon.ico",
-                "/api/version"
+                "/api/version",
+                "/live",
+                "/v1/health",
+                "/v0/health",
+                "/api/v1/health",
+                "/api/v0/health"
             ]
         );
     }

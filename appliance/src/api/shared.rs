@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use super::anthropic::Anthropic;
 use super::documents::Gaia;
 use super::failure::Failure;
+use super::lemonade::Lemonade;
 use super::llamacpp::LlamaCpp;
 use super::ollama::Ollama;
 use super::openai::OpenAi;
-use super::{anthropic, llamacpp, openai};
+use super::{anthropic, lemonade, llamacpp, openai};
 use crate::app::App;
 use crate::error::Failing;
 
@@ -42,7 +43,7 @@ pub(super) async fn models(
     if is_anthropic(request.headers()) {
         anthropic::models::list.call(request, app).await
     } else {
-        openai::models::list.call(request, app).await
+        lemonade::models::list.call(request, app).await
     }
 }
 
@@ -54,8 +55,35 @@ pub(super) async fn model(
     if is_anthropic(request.headers()) {
         anthropic::models::one.call(request, app).await
     } else {
-        openai::models::one.call(request, app).await
+        lemonade::models::one.call(request, app).await
     }
+}
+
+/// `POST chat/completions`: a model's name may be a policy's.
+pub(super) async fn chat(
+    axum::extract::State(app): axum::extract::State<App>,
+    request: Request,
+) -> Response {
+    let inner = |request, app| openai::chat::answer.call(request, app);
+    lemonade::routing::through(app, request, inner).await
+}
+
+/// `POST completions`, in the same way.
+pub(super) async fn completions(
+    axum::extract::State(app): axum::extract::State<App>,
+    request: Request,
+) -> Response {
+    let inner = |request, app| openai::completions::answer.call(request, app);
+    lemonade::routing::through(app, request, inner).await
+}
+
+/// `POST responses`, in the same way.
+pub(super) async fn responses(
+    axum::extract::State(app): axum::extract::State<App>,
+    request: Request,
+) -> Response {
+    let inner = |request, app| openai::responses::answer.call(request, app);
+    lemonade::routing::through(app, request, inner).await
 }
 
 /// A refusal before any handler has seen the request, in the shape of the dialect that the path belongs to.
@@ -67,6 +95,8 @@ where
         Failure::<Anthropic>::from(error).into_response()
     } else if is_library(path) {
         Failure::<Gaia>::from(error).into_response()
+    } else if lemonade::owns(path) {
+        Failure::<Lemonade>::from(error).into_response()
     } else if is_ollama(path) {
         Failure::<Ollama>::from(error).into_response()
     } else if llamacpp::owns(path) {

@@ -82,6 +82,12 @@ pub enum AppError {
          nomic-embed-text or bge-small) and name it"
     )]
     NoEmbeddings(String),
+    /// A model was to name a label and named none.
+    #[error("{0} named none of the labels")]
+    NoLabel(String),
+    /// Too many pulls run at once.
+    #[error("{0} pulls run already; wait for one, or stop one")]
+    TooManyDownloads(usize),
     /// A measurement broke.
     #[error("cannot measure: {0}")]
     Measure(String),
@@ -134,8 +140,9 @@ impl Failing for AppError {
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => Kind::BadRequest,
             AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
+            AppError::NoLabel(_) => Kind::EngineDown,
             AppError::File { .. } | AppError::Measure(_) | AppError::BadRow(_) => Kind::Internal,
-            AppError::TooManyTurns(_) => Kind::Overloaded,
+            AppError::TooManyTurns(_) | AppError::TooManyDownloads(_) => Kind::Overloaded,
         }
     }
 
@@ -160,6 +167,8 @@ impl Failing for AppError {
             | AppError::Measure(_)
             | AppError::BadRow(_)
             | AppError::BadName(_)
+            | AppError::NoLabel(_)
+            | AppError::TooManyDownloads(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => None,
         }

@@ -10,11 +10,16 @@ pub mod catalog;
 mod chat;
 mod details;
 pub mod documents;
+mod downloads;
 mod embed;
 mod error;
+mod hardware;
+pub mod journal;
 mod measure;
 mod models;
+mod policy;
 mod prompt;
+mod registrations;
 mod routing;
 mod tokens;
 mod turns;
@@ -39,11 +44,15 @@ use crate::store::Store;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 pub use chat::Answer;
 pub use details::Details;
+pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
+pub use hardware::{Activity, Hardware, ProgramFact};
 pub use measure::Perplexity;
 pub use models::{ModelStatus, NewModel};
+pub use policy::check_regex;
 use prompt::Reader;
+pub use registrations::Registered;
 pub use tokens::{Gap, Token};
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 
@@ -51,8 +60,8 @@ pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 pub use crate::engines::EngineError;
 pub use crate::engines::pool::ModelState;
 pub use crate::store::{
-    Chat, ChatChange, ChatQuery, Found, StoredMessage, StoredResponse, StoredText, Watch, new_id,
-    now_ms,
+    Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse, StoredText, Watch,
+    new_id, now_ms,
 };
 
 /// This program's version.
@@ -73,6 +82,9 @@ struct Inner {
     templates: prompt::Templates,
     details: details::DetailsShelf,
     vocabularies: tokens::Vocabularies,
+    downloads: downloads::Downloads,
+    registrations: registrations::Registrations,
+    last_look: hardware::LastLook,
     turns: turns::Turns,
     library: documents::Library,
     /// Computing threads, shared by engines and the library.
@@ -150,6 +162,9 @@ impl App {
             templates: prompt::Templates::default(),
             details: details::DetailsShelf::default(),
             vocabularies: tokens::Vocabularies::default(),
+            downloads: downloads::Downloads::default(),
+            registrations: registrations::Registrations::default(),
+            last_look: hardware::LastLook::default(),
             turns: turns::Turns::default(),
             library: documents::Library::new(),
             threads,

@@ -28,8 +28,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
+use crate::app::journal::{self, JournalLayer};
 use crate::config::{Config, Flags, LogConfig, LogFormat, environment};
 
 /// What a command fails with: one line for people.
@@ -205,15 +208,25 @@ fn start_log(settings: &LogConfig, serves: bool) -> Result<(), Failed> {
         "warn"
     };
     let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, change) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    let started = match settings.format {
-        LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
+    let lines = match settings.format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    started.map_err(|error| format!("the log cannot start: {error}").into())
+    let started = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(JournalLayer)
+        .try_init();
+    started.map_err(|error| format!("the log cannot start: {error}"))?;
+    journal::on_set_level(move |level| {
+        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        change.reload(filter).map_err(|error| error.to_string())
+    });
+    Ok(())
 }
 
 /// Bytes for people.

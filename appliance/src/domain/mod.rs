@@ -8,6 +8,7 @@ pub mod library;
 pub mod machine;
 pub mod model;
 pub mod peer;
+pub mod policy;
 
 pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,

@@ -12,6 +12,7 @@ mod gpu;
 mod memory;
 mod npu;
 mod system;
+mod times;
 mod tree;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use gpu::{Access, Gpu, GpuReading, Isa, Vendor};
 pub use memory::Memory;
 pub use npu::{Npu, NpuGeneration};
 pub use system::System;
+pub use times::CpuTimes;
 use tree::Tree;
 
 /// What one look at the machine found.
@@ -55,6 +57,18 @@ impl Host {
 /// Memory as it is now; cheap enough to ask before every admission.
 pub fn memory_now(root: &Path) -> Option<Memory> {
     Memory::read(&Tree::new(root))
+}
+
+/// The processors' counters as they are now. `None` when the system does not tell.
+pub fn cpu_times(root: &Path) -> Option<CpuTimes> {
+    times::read(&Tree::new(root))
+}
+
+/// Bytes of the file system of `path`: all of them, and those that this user may still write.
+pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+    let room = rustix::fs::statvfs(path).ok()?;
+    let bytes = |blocks: u64| blocks.checked_mul(room.f_frsize);
+    Some((bytes(room.f_blocks)?, bytes(room.f_bavail)?))
 }
 
 /// Bytes that this user may still write to the file system of `path`. `None` when it cannot be asked.

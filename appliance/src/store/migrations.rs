@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_responses.sql"),
     include_str!("migrations/0003_documents.sql"),
+    include_str!("migrations/0004_notes.sql"),
 ];
 
 /// How many steps a database has seen.

@@ -11,6 +11,7 @@ mod collections;
 mod documents;
 mod migrations;
 mod models;
+mod notes;
 mod passages;
 mod responses;
 mod settings;
@@ -30,6 +31,7 @@ pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use collections::{Collections, Watch};
 pub use documents::{Added, Documents, Indexed, Job, JobDocument, NewDocument, Watched, file_name};
 pub use models::Models;
+pub use notes::{NoteKind, Notes};
 pub use passages::{Block, Found, Passages, StoredText};
 pub use responses::{Responses, StoredResponse};
 pub use settings::Settings;
@@ -215,6 +217,11 @@ impl Store {
     /// Collections of documents.
     pub fn collections(&self) -> Collections<'_> {
         Collections(self)
+    }
+
+    /// What clients have noted beside models.
+    pub fn notes(&self) -> Notes<'_> {
+        Notes(self)
     }
 
     /// Each person's settings.

@@ -127,11 +127,10 @@ pub(in super::super) fn describe() -> Part {
             ),
             refused("/rerank"),
             refused("/reranking"),
-            refused("/v1/rerank"),
-            refused("/v1/reranking"),
             chat_operation("/chat/completions"),
             embeddings_operation("/embeddings"),
             models_operation("/models"),
+            Operation::get("/models/{*id}", "One model").writes(json!({ "type": "object" })),
         ],
     }
 }

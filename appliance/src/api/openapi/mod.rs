@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::json as answer;
 use super::routes::{RouteFact, facts};
-use super::{anthropic, documents, llamacpp, native, ollama, openai};
+use super::{anthropic, documents, lemonade, llamacpp, native, ollama, openai};
 use crate::app::VERSION;
 use operation::{Answer, Form, Shape};
 
@@ -45,6 +45,7 @@ fn parts() -> Vec<Part> {
         openai::describe(),
         anthropic::describe(),
         ollama::describe(),
+        lemonade::describe(),
         llamacpp::describe(),
         documents::describe(),
         native::describe(),
@@ -75,7 +76,7 @@ fn build(facts: &[RouteFact], parts: Vec<Part>) -> Value {
         "info": {
             "title": "onebit",
             "version": VERSION,
-            "description": "A private local-AI appliance that speaks the dialects of OpenAI, Anthropic and Ollama, and its page's own.",
+            "description": "A private local-AI appliance that speaks the dialects of OpenAI, Anthropic, Ollama, Lemonade and llama.cpp's server, and its page's own.",
         },
         "servers": [{ "url": "/" }],
         "tags": tags,

@@ -32,20 +32,7 @@ impl Choice {
 /// # Errors
 /// There is no GGUF, or not the one asked for; the error lists what there is.
 pub fn choose(source: &Source, files: &[HubFile], bytes_max: u64) -> Result<Choice, CatalogError> {
-    let mut choices: BTreeMap<String, Vec<HubFile>> = BTreeMap::new();
-    for file in files
-        .iter()
-        .filter(|f| f.path.to_ascii_lowercase().ends_with(".gguf"))
-    {
-        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
-        // Projectors and drafts belong to a model and are none.
-        if !name.starts_with("mmproj") {
-            choices
-                .entry(quant_of(name))
-                .or_default()
-                .push(file.clone());
-        }
-    }
+    let mut choices = by_quant(files);
     let found: Vec<String> = choices.keys().cloned().collect();
     if found.is_empty() {
         let found = files.iter().map(|f| f.path.clone()).take(5).collect();
@@ -81,13 +68,46 @@ pub fn choose(source: &Source, files: &[HubFile], bytes_max: u64) -> Result<Choi
             })
             .unwrap_or_default(),
     };
-    let mut files = choices.remove(&quant).unwrap_or_default();
+    let files = choices.remove(&quant).unwrap_or_default();
+    Ok(one(quant, files))
+}
+
+/// Every quantisation of a repository, those that we would rather have first.
+pub fn variants(files: &[HubFile]) -> Vec<Choice> {
+    let rank = |quant: &String| PREFERRED.iter().position(|name| name == quant);
+    let mut all: Vec<Choice> = by_quant(files)
+        .into_iter()
+        .map(|(quant, files)| one(quant, files))
+        .collect();
+    all.sort_by_key(|choice| rank(&choice.quant).unwrap_or(PREFERRED.len()));
+    all
+}
+
+fn by_quant(files: &[HubFile]) -> BTreeMap<String, Vec<HubFile>> {
+    let mut choices: BTreeMap<String, Vec<HubFile>> = BTreeMap::new();
+    for file in files
+        .iter()
+        .filter(|f| f.path.to_ascii_lowercase().ends_with(".gguf"))
+    {
+        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+        // Projectors and drafts belong to a model and are none.
+        if !name.starts_with("mmproj") {
+            choices
+                .entry(quant_of(name))
+                .or_default()
+                .push(file.clone());
+        }
+    }
+    choices
+}
+
+/// Several unrelated files of one quantisation: the first by name. Shards belong together.
+fn one(quant: String, mut files: Vec<HubFile>) -> Choice {
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    // Several unrelated files of one quantisation: the first by name. Shards belong together.
     if !files.iter().all(|f| f.path.contains("-of-")) {
         files.truncate(1);
     }
-    Ok(Choice { quant, files })
+    Choice { quant, files }
 }
 
 /// The quantisation in a file's name, such as `Q4_K_M`; the bare name where there is none.

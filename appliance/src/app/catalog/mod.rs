@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, variants};
 pub use download::{Progress, download};
 
 use super::{App, AppError, NewModel};

@@ -1,0 +1,70 @@
+//! A WebSocket client over a plain socket, as small as the log needs.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// No message may take longer: a hang is a failure, not a wait.
+const READ_MAX: Duration = Duration::from_secs(60);
+
+pub(super) struct Socket(TcpStream);
+
+impl Socket {
+    /// Opens a socket; gives the status instead where the server does not switch.
+    pub(super) fn open(address: &str, path: &str, more: &str) -> Result<Socket, u16> {
+        let mut stream = TcpStream::connect(address).expect("the appliance listens");
+        stream
+            .set_read_timeout(Some(READ_MAX))
+            .expect("a socket takes a time limit");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("the head is sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("the answer has a head");
+            answer.push(byte[0]);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        match status {
+            Some(101) => {
+                // The standard's own example of key and answer.
+                assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+                Ok(Socket(stream))
+            }
+            status => Err(status.unwrap_or(0)),
+        }
+    }
+
+    pub(super) fn send(&mut self, text: &str) {
+        // A client's frames are masked; a mask of zeros leaves the text as it is.
+        assert!(text.len() < 126, "short messages only");
+        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.0.write_all(&frame).expect("the frame is sent");
+    }
+
+    pub(super) fn next(&mut self) -> Value {
+        let mut bytes = |n: usize| {
+            let mut bytes = vec![0; n];
+            self.0.read_exact(&mut bytes).expect("a frame");
+            bytes
+        };
+        let head = bytes(2);
+        assert_eq!(head[0], 0x81, "a whole text");
+        let length = match head[1] {
+            126 => usize::from(u16::from_be_bytes(bytes(2).try_into().expect("two"))),
+            127 => u64::from_be_bytes(bytes(8).try_into().expect("eight")) as usize,
+            short => usize::from(short),
+        };
+        serde_json::from_slice(&bytes(length)).expect("JSON")
+    }
+}
