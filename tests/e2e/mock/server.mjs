@@ -3,6 +3,7 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join as joinPath, normalize } from 'node:path';
+import { documentRoute, search } from './documents.mjs';
 import { addChat, addMessage, furnish, makeStore, messagesOf, stats } from './store.mjs';
 import { join, startTurn } from './turns.mjs';
 
@@ -49,7 +50,9 @@ async function handle(store, control, request, response) {
   const url = new URL(request.url, 'http://mock');
   if (url.pathname === '/') return response.writeHead(307, { location: '/app/' }).end();
   if (url.pathname.startsWith('/app/')) return asset(url.pathname.slice(5) || 'index.html', response);
+  if (url.pathname.startsWith('/api/documents')) return documentRoute(store, request, response, url, send, (to, status, detail) => send(to, { detail }, status));
   const body = await read(request);
+  if (url.pathname === '/v1/search') return send(response, { passages: search(store, body.query) });
   const [, root, kind, id, verb] = url.pathname.split('/').map(decodeURIComponent);
   if (root !== 'onebit') return fail(response, 404, 'not_found', 'there is no such route');
   if (kind === 'status') return send(response, statusOf(store));
@@ -107,7 +110,7 @@ function chatRoute(store, control, request, response, url, id, verb, body) {
     return send(response, {});
   }
   const turns = [...store.turns.values()].filter((turn) => turn.chat === id && !turn.ended).map((turn) => ({ turn_id: turn.id, assistant_message_id: turn.message }));
-  return send(response, { chat, messages: messagesOf(store, chat), turns });
+  return send(response, { chat, messages: messagesOf(store, chat), turns, collections: chat.collections ?? [] });
 }
 
 function list(store, query) {

@@ -1,5 +1,6 @@
 // The mock's turns: they belong to the server, have numbered events, and can be joined late and stopped.
 import { answer, pieces, thoughts } from './answers.mjs';
+import { passageOf } from './documents.mjs';
 import { addMessage, newId, stats, wire } from './store.mjs';
 
 /** Starts a turn; `control` may slow it, hold it or break it. */
@@ -17,6 +18,11 @@ export function startTurn(store, chat, body, control) {
   chat.updated_at = Date.now();
   store.turns.set(turn.id, turn);
   emit(turn, 'turn', { turn_id: turn.id, user_message: body.content === undefined ? null : wire(question), assistant_message_id: reply.id });
+  const cited = (chat.collections ?? []).map((id) => store.documents.get(id)).filter(Boolean);
+  if (cited.length > 0) {
+    reply.citations = cited.map((doc, at) => passageOf(doc, at + 1));
+    emit(turn, 'citations', { citations: reply.citations });
+  }
   void write(turn, chat, question, reply, version, control);
   return turn;
 }

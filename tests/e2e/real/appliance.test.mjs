@@ -74,7 +74,7 @@ test('stops, and a reload takes a running answer up again', () =>
 
 test('is clean on a phone in every view', () =>
   withPage(base, { screen: 'phone' }, async (page) => {
-    for (const view of ['#/', '#/models', '#/system', '#/settings', '#/welcome']) {
+    for (const view of ['#/', '#/documents', '#/models', '#/system', '#/settings', '#/welcome']) {
       await page.goto(base + view);
       await page.waitForLoadState('networkidle');
       await assertNoSideways(page);
@@ -96,4 +96,22 @@ test('chats can be renamed, found and deleted', () =>
     await page.keyboard.press('Control+Shift+D');
     await page.click('dialog button.danger');
     await page.waitForSelector('.list >> text=Nothing found');
+  }));
+
+test('a document is dropped, read, cited, and its passage opens', () =>
+  withPage(base, {}, async (page) => {
+    await page.goto(`${base}#/documents`);
+    const name = `harbour-${Date.now()}.md`;
+    const text = `# Harbour guide ${name}\n\nFresh bread is sold by the baker Anselm Rook behind the chandlery.\n\n# Tides\n\nHigh water comes about noon.\n`;
+    await page.setInputFiles('.drop input', { name, mimeType: 'text/markdown', buffer: Buffer.from(text) });
+    const row = page.locator(`li:has-text("${name}")`);
+    await row.locator('text=Can be found and cited').waitFor(SLOW);
+    await row.locator('button:has-text("Ask about it")').click();
+    await page.waitForSelector(`.shelf >> text=${name}`);
+    await ask(page, 'Who sells bread?');
+    await finished(page);
+    await page.click('.sources button >> nth=0');
+    assert.match(await page.locator('.passage mark').innerText(), /Anselm Rook|High water/);
+    await page.reload();
+    await page.waitForSelector('.sources button');
   }));

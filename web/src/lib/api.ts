@@ -1,6 +1,6 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, ErrorBody, Model, Status, TurnRequest } from './types';
+import type { Chat, ChatDetail, Citation, Doc, DocText, ErrorBody, Model, Status, TurnRequest } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 
@@ -39,8 +39,9 @@ async function send(method: string, path: string, body?: unknown, init: RequestI
 async function errorOf(response: Response): Promise<ErrorBody> {
   const text = await response.text();
   try {
-    const body = JSON.parse(text) as { error?: ErrorBody };
+    const body = JSON.parse(text) as { error?: ErrorBody; detail?: string; code?: string };
     if (body.error?.message) return body.error;
+    if (typeof body.detail === 'string') return { message: body.detail, code: body.code ?? null };
   } catch {
     // Not JSON: a proxy answered; its words are shown as they are.
   }
@@ -74,9 +75,36 @@ const chatOf = (body: Chat | { chat: Chat }): Chat => ('chat' in body ? body.cha
 
 export const createChat = async (model: string): Promise<Chat> => chatOf(await json('POST', 'chats', { model }));
 export const chat = (chat: string): Promise<ChatDetail> => json('GET', `chats/${id(chat)}`);
-export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean }): Promise<void> =>
+export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean; collections?: string[] }): Promise<void> =>
   void (await send('PATCH', `chats/${id(chat)}`, change));
 export const deleteChat = async (chat: string): Promise<void> => void (await send('DELETE', `chats/${id(chat)}`));
+
+// The library has GAIA's paths, beside ours.
+const DOCUMENTS = '../api/documents';
+
+export const documents = async (): Promise<Doc[]> => (await json<{ documents: Doc[] }>('GET', DOCUMENTS)).documents;
+export const documentText = (document: string, start: number, end: number): Promise<DocText> => json('GET', `${DOCUMENTS}/${id(document)}/content?start=${start}&end=${end}`);
+export const deleteDocument = async (document: string): Promise<void> => void (await send('DELETE', `${DOCUMENTS}/${id(document)}`));
+export const readDocumentAgain = async (document: string): Promise<void> => void (await send('POST', `${DOCUMENTS}/${id(document)}/retry`));
+export const cancelDocument = async (document: string): Promise<void> => void (await send('POST', `${DOCUMENTS}/${id(document)}/cancel`));
+export const searchDocuments = async (query: string): Promise<Citation[]> => (await json<{ passages: Citation[] }>('POST', '../v1/search', { query })).passages;
+
+/** Sends a file's bytes as they are; `told` hears the share that is on its way. Only this old interface tells it. */
+export function sendDocument(file: File, told: (share: number) => void): Promise<Doc> {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open('POST', new URL(`${DOCUMENTS}/raw?name=${id(file.name)}`, ROOT));
+    request.setRequestHeader('content-type', 'application/octet-stream');
+    request.upload.onprogress = (event) => event.total > 0 && told(event.loaded / event.total);
+    request.onerror = () => failed(new ApiError(0, 'unreachable', file.name));
+    request.onload = () => {
+      const response = new Response(request.responseText, { status: request.status });
+      if (response.ok) void response.json().then((doc) => done(doc as Doc), failed);
+      else void errorOf(response).then((error) => failed(new ApiError(request.status, error.code ?? '', error.message)));
+    };
+    request.send(file);
+  });
+}
 
 export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
   stream('POST', `chats/${id(chat)}/turns`, turn, '', signal);

@@ -26,6 +26,8 @@ export class Conversation {
   head: string | null = $state(null);
   turn: Turn | null = $state.raw(null);
   known = $state(false);
+  /** Documents and collections that it is answered from. */
+  shelf: string[] = $state([]);
   error: unknown = $state(null);
   #request: TurnRequest | null = null;
   #abort: AbortController | null = null;
@@ -45,7 +47,8 @@ export class Conversation {
     if (this.id === null) return;
     const age = this.#age;
     try {
-      const { chat, messages, turns } = await api.chat(this.id);
+      const { chat, messages, turns, collections } = await api.chat(this.id);
+      this.shelf = collections ?? [];
       this.chat = chat;
       this.error = null;
       this.known = true;
@@ -68,6 +71,12 @@ export class Conversation {
   /** Answers a question again, beside the answers that it has. */
   again(question: string, model?: string): Promise<void> {
     return this.#start({ parent_id: question, ...this.#how(), ...(model ? { model } : {}) });
+  }
+
+  /** Answers from these documents from now on. */
+  async stand(shelf: string[]): Promise<void> {
+    this.shelf = shelf;
+    if (this.id !== null) await api.changeChat(this.id, { collections: shelf });
   }
 
   async stop(): Promise<void> {
@@ -240,13 +249,14 @@ export function conversation(id: string): Conversation {
 }
 
 /** Makes a chat on the server and asks its first question. */
-export async function begin(content: string): Promise<string> {
+export async function begin(content: string, shelf: string[] = []): Promise<string> {
   const chat = await api.createChat(models.current?.id ?? '');
   chats.put(chat);
   const fresh = new Conversation(chat.id);
   fresh.chat = chat;
   fresh.known = true;
   open.set(chat.id, fresh);
+  if (shelf.length > 0) await fresh.stand(shelf);
   void fresh.ask(content, null);
   return chat.id;
 }

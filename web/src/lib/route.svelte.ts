@@ -2,6 +2,7 @@
 
 export type Route =
   | { view: 'chat'; chat: string | null }
+  | { view: 'documents' }
   | { view: 'models' }
   | { view: 'system' }
   | { view: 'settings' }
@@ -9,7 +10,7 @@ export type Route =
 
 export function parseRoute(hash: string): Route {
   const [view, id] = hash.replace(/^#\/?/, '').split('/');
-  if (view === 'models' || view === 'system' || view === 'settings' || view === 'welcome') return { view };
+  if (view === 'documents' || view === 'models' || view === 'system' || view === 'settings' || view === 'welcome') return { view };
   return { view: 'chat', chat: view === 'chat' && id ? decodeURIComponent(id) : null };
 }
 

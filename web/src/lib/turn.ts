@@ -1,6 +1,6 @@
 // The stream reducer: what one running turn looks like after each event. Pure: time comes with the event.
 import type { ServerEvent } from './sse';
-import type { Chunk, ErrorBody, Message } from './types';
+import type { Chunk, Citation, ErrorBody, Message } from './types';
 
 export type Phase = 'sent' | 'reading' | 'thinking' | 'writing' | 'done' | 'failed' | 'lost';
 
@@ -19,6 +19,8 @@ export interface Turn {
   /** When thinking ended and the answer began. */
   answer_at: number | null;
   last_event_id: string;
+  /** The passages that the answer is made from. */
+  citations: Citation[];
   answer: Message | null;
   error: ErrorBody | null;
 }
@@ -37,6 +39,7 @@ export function sent(now: number): Turn {
     last_at: null,
     answer_at: null,
     last_event_id: '',
+    citations: [],
     answer: null,
     error: null,
   };
@@ -65,6 +68,8 @@ export function step(turn: Turn, event: ServerEvent, now: number): Turn {
       const head = data as { turn_id: string; user_message?: Message | null; assistant_message_id: string };
       return { ...next, phase: next.phase === 'sent' ? 'reading' : next.phase, turn_id: head.turn_id, question: head.user_message ?? null, answer_id: head.assistant_message_id };
     }
+    case 'citations':
+      return { ...next, citations: (data as { citations: Citation[] }).citations };
     case 'message': {
       if (isChunk(data)) return chunk(next, data, now);
       return { ...next, phase: 'done', answer: data as Message };

@@ -51,6 +51,42 @@ export interface Message {
   /** `null` while the answer is still being written. */
   finish_reason: string | null;
   stats: Stats | null;
+  /** The passages that the answer was made from. */
+  citations?: Citation[];
+}
+
+/** A passage of a document. Offsets count Unicode scalar values of the document's text. */
+export interface Citation {
+  number: number;
+  document_id: string;
+  filename: string;
+  passage: number;
+  page: number | null;
+  headings: string[];
+  start: number;
+  end: number;
+  score: number;
+  text: string;
+}
+
+export interface Doc {
+  id: string;
+  filename: string;
+  file_size: number;
+  chunk_count: number;
+  indexing_status: 'pending' | 'indexing' | 'complete' | 'failed' | 'cancelled' | 'missing';
+  progress: number;
+  error_kind: string | null;
+  last_error: string | null;
+  pages: number | null;
+}
+
+/** A part of a document's text. */
+export interface DocText {
+  content: string;
+  start: number;
+  end: number;
+  length: number;
 }
 
 /** A turn that runs on the server, whoever started it. */
@@ -63,6 +99,8 @@ export interface ChatDetail {
   chat: Chat;
   messages: Message[];
   turns?: RunningTurn[];
+  /** Collections or documents that the chat is answered from. */
+  collections?: string[];
 }
 
 export interface TurnRequest {

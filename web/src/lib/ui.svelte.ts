@@ -1,5 +1,7 @@
 // What is open on the screen right now, and what is said aloud. Nothing here outlives a reload.
 
+import type { Citation } from './types';
+
 export const ui = $state({
   /** The sidebar as a drawer, on a narrow screen. */
   drawer: false,
@@ -7,6 +9,10 @@ export const ui = $state({
   help: false,
   /** Filled into the composer by a starter; the composer takes it and clears it. */
   prompt: '',
+  /** Documents that the next new chat is answered from. */
+  shelf: [] as string[],
+  /** The passage that is open beside the view. */
+  passage: null as Citation | null,
   /** What the screen reader says next. */
   spoken: '',
   notes: [] as { id: number; text: string; bad: boolean }[],
