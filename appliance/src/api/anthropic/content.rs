@@ -57,14 +57,13 @@ pub(super) fn conversation(
         match body.role.as_str() {
             "user" => user(body.content, &mut out)?,
             "assistant" => out.push(assistant(body.content)?),
+            // Newer clients put instructions between the turns as well.
             "system" => {
-                return Err(RequestError::field(
-                    "messages",
-                    "has a message of the role `system`; give `system` beside `messages`",
-                ));
+                let text = text_of("messages", body.content)?;
+                out.push(Message::new(Role::System, text));
             }
             other => {
-                let why = format!("has a role `{other}`; it can be user or assistant");
+                let why = format!("has a role `{other}`; it can be user, assistant or system");
                 return Err(RequestError::field("messages", why));
             }
         }
@@ -250,7 +249,7 @@ mod tests {
         for (messages, word) in [
             (json!([]), "at least one"),
             (json!([{"role": "king", "content": "x"}]), "king"),
-            (json!([{"role": "system", "content": "x"}]), "beside"),
+            (json!([{"role": "king", "content": "x"}]), "king"),
             (
                 json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]),
                 "images",

@@ -44,7 +44,12 @@ pub(in super::super) fn describe() -> Part {
         prefix: "LlamaCpp",
         error: object([(
             "error",
-            object([("code", whole()), ("message", text()), ("type", text())]),
+            object([
+                // A word or nothing on the routes that are OpenAI's.
+                ("code", either([whole(), maybe(text())])),
+                ("message", text()),
+                ("type", text()),
+            ]),
         )]),
         operations: vec![
             complete("/completion", "Goes on with a text"),

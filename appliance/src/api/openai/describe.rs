@@ -18,11 +18,7 @@ pub(in super::super) fn describe() -> Part {
                 "/v1/models",
                 "Models, the default one first; in Anthropic's shape with anthropic-version",
             )
-            .reads(
-                "limit",
-                json!({ "type": "integer" }),
-                "with anthropic-version: how many",
-            )
+            .reads("limit", json!({}), "with anthropic-version: how many")
             .reads(
                 "after_id",
                 text(),
