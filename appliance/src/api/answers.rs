@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::future::TryFutureExt;
+use futures_util::future::{FutureExt, TryFutureExt};
 use futures_util::stream::{BoxStream, Peekable, StreamExt, TryStreamExt, select_all};
 
-use crate::app::{App, AppError};
+use super::frames::{Beat, comment};
+use crate::app::{App, AppError, ModelState};
 use crate::domain::{ChatEvent, ChatRequest};
 
 /// How long headers wait for the first word of an answer. Within it an error has its own status; a model
@@ -38,4 +39,53 @@ pub(super) async fn first_word(events: &mut Events) -> Result<(), AppError> {
         return Err(error);
     }
     Ok(())
+}
+
+/// Heartbeats of an answer by a model that say what keeps it: the model is being loaded, or others are before it.
+pub(super) fn waiting(app: &App, model: &str) -> Beat {
+    let (app, model) = (app.clone(), model.to_owned());
+    Box::new(move || {
+        let (app, model) = (app.clone(), model.clone());
+        async move {
+            // What cannot be told now is not worth an error: the heartbeat itself counts.
+            let models = app.models().await.unwrap_or_default();
+            let status = models.into_iter().find(|status| status.model.id == model);
+            comment(&silence(status.and_then(|status| status.state).as_ref()))
+        }
+        .boxed()
+    })
+}
+
+fn silence(state: Option<&ModelState>) -> String {
+    match state {
+        Some(ModelState::Loading) => "the model is being loaded".to_owned(),
+        Some(ModelState::Loaded { load, .. }) if load.waiting > 0 => format!(
+            "{} answers are being written, {} requests wait",
+            load.active, load.waiting
+        ),
+        _ => "still here".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Load;
+
+    #[test]
+    fn a_silence_has_its_reason() {
+        assert!(silence(Some(&ModelState::Loading)).contains("loaded"));
+        let loaded = |waiting| ModelState::Loaded {
+            engine: "e",
+            memory_bytes: 0,
+            context_length: 1,
+            load: Load { active: 2, waiting },
+        };
+        assert_eq!(
+            silence(Some(&loaded(3))),
+            "2 answers are being written, 3 requests wait"
+        );
+        assert_eq!(silence(Some(&loaded(0))), "still here");
+        assert_eq!(silence(None), "still here");
+    }
 }

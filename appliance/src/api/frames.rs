@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::{self, BoxFuture, FutureExt};
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::Value;
 
@@ -51,6 +52,15 @@ impl Frame {
 /// A comment, which every client skips.
 const COMMENT: &[u8] = b": still here\n\n";
 
+/// Makes a heartbeat when there is need of one.
+pub(super) type Beat = Box<dyn Fn() -> BoxFuture<'static, Bytes> + Send>;
+
+/// A comment that says what the silence is.
+pub(super) fn comment(what: &str) -> Bytes {
+    // A line's end would end the comment.
+    Bytes::from(format!(": {}\n\n", what.replace(['\r', '\n'], " ")))
+}
+
 /// A response that streams frames. Dropping it drops the stream, which cancels what feeds it.
 pub(super) fn sse(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
     sse_with(frames, COMMENT)
@@ -61,12 +71,25 @@ pub(super) fn sse_with(
     frames: impl Stream<Item = Frame> + Send + 'static,
     heartbeat: &'static [u8],
 ) -> Response {
-    let bytes = stream::unfold(Box::pin(frames), move |mut frames| async move {
-        match tokio::time::timeout(HEARTBEAT, frames.next()).await {
-            Ok(Some(frame)) => Some((Ok::<_, Infallible>(frame.bytes()), frames)),
-            Ok(None) => None,
-            Err(_) => Some((Ok(Bytes::from_static(heartbeat)), frames)),
-        }
+    let beat = move || future::ready(Bytes::from_static(heartbeat)).boxed();
+    sse_telling(frames, Box::new(beat))
+}
+
+/// The same with heartbeats that are made when they are due.
+pub(super) fn sse_telling(
+    frames: impl Stream<Item = Frame> + Send + 'static,
+    beat: Beat,
+) -> Response {
+    let state = (Box::pin(frames), beat);
+    let bytes = stream::unfold(state, |(mut frames, beat)| async move {
+        let bytes = match tokio::time::timeout(HEARTBEAT, frames.next()).await {
+            Ok(frame) => frame?.bytes(),
+            Err(_) => {
+                let told = beat();
+                told.await
+            }
+        };
+        Some((Ok::<_, Infallible>(bytes), (frames, beat)))
     });
     streamed(Body::from_stream(bytes), "text/event-stream; charset=utf-8")
 }
@@ -128,6 +151,19 @@ mod tests {
             .unwrap();
         assert_eq!(body, ": still here\n\n: still here\n\ndata: x\n\n");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_tells_what_the_silence_is() {
+        let quiet = stream::once(async {
+            tokio::time::sleep(HEARTBEAT + HEARTBEAT / 2).await;
+            Frame::data("x".into())
+        });
+        let beat = || future::ready(comment("loading\nm")).boxed();
+        let body = sse_telling(quiet, Box::new(beat)).into_body();
+        let body = axum::body::to_bytes(body, 1000).await.unwrap();
+        assert_eq!(body, ": loading m\n\ndata: x\n\n");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn lines_end_with_a_newline_and_silence_is_filled() {
         let quiet = stream::once(async {

@@ -58,6 +58,8 @@ pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 
 // What `api` needs of the layers below, so that it depends on this one alone.
 pub use crate::engines::EngineError;
+#[cfg(test)]
+pub(crate) use crate::engines::Load;
 pub use crate::engines::pool::ModelState;
 pub use crate::store::{
     Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse, StoredText, Watch,

@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::answers::{Events, ask, first_word};
+use super::super::answers::{Events, ask, first_word, waiting};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
-use super::super::frames::{Frame, sse};
+use super::super::frames::{Frame, sse_telling};
 use super::messages::MessageBody;
 use super::options::{Options, StreamOptions};
 use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
@@ -196,7 +196,9 @@ pub(in super::super) async fn answer(
     let mut events = ask(&app, asked.requests);
     first_word(&mut events).await?;
     if asked.stream {
-        return Ok(sse(chunks(head, events, choices, asked.include_usage)));
+        let beat = waiting(&app, &head.model);
+        let chunks = chunks(head, events, choices, asked.include_usage);
+        return Ok(sse_telling(chunks, beat));
     }
     whole(&head, events, choices).await
 }

@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::answers::{Events, ask, first_word};
+use super::super::answers::{Events, ask, first_word, waiting};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer_json};
-use super::super::frames::{Frame, sse};
+use super::super::frames::{Frame, sse_telling};
 use super::chat::finite;
 use super::options::{Options, StreamOptions};
 use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings};
@@ -188,7 +188,8 @@ pub(in super::super) async fn answer(
     let mut events = ask(&app, asked.requests);
     first_word(&mut events).await?;
     if asked.stream {
-        return Ok(sse(writer.frames(events, echoes)));
+        let beat = waiting(&app, &writer.model);
+        return Ok(sse_telling(writer.frames(events, echoes), beat));
     }
     writer.whole(events, echoes).await
 }
