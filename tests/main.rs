@@ -37,7 +37,9 @@ mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them
 mod responses; // OpenAI's Responses: items, events, what is kept
+mod scenarios; // forty conversations, the same tokens in every dialect
 mod service; // what systemd hears
+mod streams; // clients that leave, dawdle and break off; nothing is missing afterwards
 
 // What needs more than this repository; `tests/run` passes --ignored for these.
 mod appimage; // the AppImage from awkward places, and install.sh with it

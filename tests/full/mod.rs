@@ -2,5 +2,6 @@
 
 mod parity; // the same next token as llama.cpp
 mod perplexity; // the same perplexity as llama.cpp
+mod storms; // two thousand clients of every manner
 mod streams; // two hundred clients at once
 mod student; // onebit-mini's perplexity, as exact integer arithmetic has it

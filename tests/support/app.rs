@@ -104,9 +104,14 @@ impl App {
 
     /// A fresh appliance as an owner gets it: the model that comes with the program, and nothing else.
     pub(crate) fn fresh() -> App {
+        App::fresh_with(&[])
+    }
+
+    /// The same with further `serve` arguments.
+    pub(crate) fn fresh_with(arguments: &[&str]) -> App {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
-        let mut app = App::start_with(&data, &[], "true");
+        let mut app = App::start_with(&data, arguments, "true");
         app._folder = Some(folder);
         app
     }

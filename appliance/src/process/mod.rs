@@ -57,6 +57,21 @@ pub enum ProcessError {
     },
 }
 
+/// Raises this process's limit of open files to what the system allows: every client is one, and the usual 1,024 are
+/// fewer than the streams that may run at once. Children get limits of their own.
+///
+/// # Errors
+/// The system refuses.
+pub fn allow_many_files() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
 /// What a child is allowed to consume. `None` leaves the system's own limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
