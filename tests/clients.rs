@@ -6,9 +6,14 @@
     reason = "how many checks passed goes into the log"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use onebit::domain::{Model, ModelFormat};
+use onebit::store::Store;
+use serde_json::{Value, json};
+
+use crate::support::engine::fake_engine;
 use crate::support::{App, root};
 
 #[test]
@@ -86,6 +91,8 @@ fn schemathesis_finds_no_mismatch() {
     let python = program("ONEBIT_TEST_PYTHON");
     // It creates, changes and deletes, so it has an appliance of its own.
     let app = App::with_model(&[]);
+    // And what it keeps for its next run goes away.
+    let folder = tempfile::tempdir().expect("a folder");
     let checks = [
         "not_a_server_error",
         "status_code_conformance",
@@ -95,6 +102,8 @@ fn schemathesis_finds_no_mismatch() {
         "negative_data_rejection",
     ];
     let output = Command::new(python.with_file_name("schemathesis"))
+        .arg("--config-file")
+        .arg(root().join("tests/clients/schemathesis.toml"))
         .arg("run")
         .arg(format!("http://{}/openapi.json", app.address()))
         .args([
@@ -106,7 +115,7 @@ fn schemathesis_finds_no_mismatch() {
             "coverage,fuzzing",
         ])
         .args(["--checks", &checks.join(",")])
-        // The page's files are no JSON; what is refused by name answers 501, which is meant.
+        // The page's files are no JSON, and nothing is to be fetched.
         .args(["--exclude-path", "/"])
         .args([
             "--exclude-path-regex",
@@ -120,6 +129,7 @@ fn schemathesis_finds_no_mismatch() {
             "all",
         ])
         .args(["--request-timeout", "60", "--no-color", "--warnings", "off"])
+        .current_dir(folder.path())
         .env(
             "SCHEMATHESIS_HOOKS",
             root().join("tests/clients/schemathesis_hooks.py"),
@@ -133,6 +143,116 @@ fn schemathesis_finds_no_mismatch() {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+#[ignore = "needs the langchain-ollama package; tests/run installs it"]
+fn a_client_of_ollama_alone_does_its_job() {
+    let python = program("ONEBIT_TEST_PYTHON");
+    run(python, "tests/clients/ollama_only.py", App::shared(), "");
+}
+
+#[test]
+#[ignore = "needs the jsonschema package; tests/run installs it"]
+fn random_schemas_are_kept() {
+    // 50 take some seconds; tests/run --full asks for 500.
+    let count = std::env::var("ONEBIT_TEST_SCHEMAS").unwrap_or_else(|_| "50".to_owned());
+    let app = App::fresh();
+    let output = Command::new(program("ONEBIT_TEST_PYTHON"))
+        .arg(root().join("tests/clients/schemas.py"))
+        .arg(format!("http://{}", app.address()))
+        .arg(count)
+        .output()
+        .expect("python runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("schemas: {said}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{told}");
+}
+
+#[test]
+#[ignore = "needs the Claude Code package; tests/run --full installs it"]
+fn claude_code_does_a_scripted_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = scripted(folder.path());
+    let home = folder.path().join("home");
+    let work = folder.path().join("work");
+    for new in [&home, &work] {
+        std::fs::create_dir(new).expect("a folder");
+    }
+    let note = work.join("note.txt");
+    // The engine calls the tool that the question names, and says a few words when the result comes.
+    let arguments = json!({"file_path": note, "content": "written by a scripted engine"});
+    let question = format!("[[call:Write:{arguments}]]");
+    let address = format!("http://{}", app.address());
+    let output = Command::new(program("ONEBIT_TEST_CLAUDE_CODE"))
+        .args(["--print", &question, "--model", "scripted"])
+        .args(["--output-format", "json", "--max-turns", "6"])
+        .args([
+            "--allowedTools",
+            "Write",
+            "--permission-mode",
+            "acceptEdits",
+        ])
+        .current_dir(&work)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", &home)
+        .env("ANTHROPIC_BASE_URL", &address)
+        .env("ANTHROPIC_API_KEY", "unused")
+        .env("ANTHROPIC_SMALL_FAST_MODEL", "scripted")
+        .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", "scripted")
+        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        .env("DISABLE_AUTOUPDATER", "1")
+        .env("DISABLE_TELEMETRY", "1")
+        // Whatever it would ask elsewhere goes to a closed door of this machine.
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("claude runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    let result: Value = serde_json::from_str(said.trim()).expect("one JSON result");
+    assert_eq!(result["is_error"], false, "{told}");
+    let written = std::fs::read_to_string(&note).unwrap_or_else(|error| panic!("{error}: {told}"));
+    assert_eq!(written, "written by a scripted engine");
+    println!(
+        "Claude Code: {} turns, the note is written",
+        result["num_turns"]
+    );
+}
+
+/// An appliance whose only model is answered by the fake engine, which plays llama-server.
+fn scripted(folder: &Path) -> App {
+    let data = folder.join("data");
+    let engine = data.join("engines/llama-server/current");
+    std::fs::create_dir_all(&engine).expect("a folder");
+    std::fs::copy(fake_engine(), engine.join("llama-server")).expect("a copy of the fake engine");
+    let weights = folder.join("scripted.gguf");
+    std::fs::write(&weights, "no weights").expect("a file");
+    let model = Model {
+        id: "scripted".into(),
+        name: "scripted".into(),
+        format: ModelFormat::Gguf,
+        path: weights,
+        file_bytes: 10,
+        sha256: "0".repeat(64),
+        architecture: "scripted".into(), // none that the built-in engine knows
+        quantisation: "F16".into(),
+        context_length: 200_000,
+        kv_bytes_per_position: 1,
+        has_template: true,
+        imported_at: 0,
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = Store::open(&data).expect("a store");
+        store.models().put(&model).await.expect("a row");
+    });
+    drop(runtime);
+    App::start(&data, &[])
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! `--fault KIND` or for one request by `[[fault:KIND:ID]]` in a message; with `--once DIR` each ID
 //! fires only the first time it is seen by any process that shares the folder, so that a retry succeeds.
 //!
-//! Answers are deterministic: token number n is the text `tn `, `max_tokens` of them.
+//! Answers are deterministic: token number n is the text `tn `, `max_tokens` of them. A question that holds
+//! `[[call:NAME:JSON]]` is answered by a call of that tool with that JSON as its arguments.
 
 #![allow(
     clippy::unwrap_used,
@@ -336,6 +337,9 @@ async fn chat<S: AsyncWrite + Unpin>(
         return true;
     }
     let tokens: Vec<String> = (0..wanted).map(|n| format!("t{n} ")).collect();
+    if let Some((name, arguments)) = scripted_call(body) {
+        return call(stream, &name, &arguments).await;
+    }
     let usage = json!({"prompt_tokens": 5, "completion_tokens": wanted, "total_tokens": 5 + wanted,
         "prefill_speed_tps": 53.8, "decoding_speed_tps": 93.0, "prefill_duration_ttft": 0.52});
     let timings = json!({"prompt_n": 5, "prompt_ms": 10.0, "prompt_per_second": 500.0, "predicted_n": wanted, "predicted_ms": 20.0, "predicted_per_second": 50.0, "cache_n": 0});
@@ -394,6 +398,38 @@ async fn chat<S: AsyncWrite + Unpin>(
     .await
     .is_err()
     {
+        return false;
+    }
+    finish(stream).await
+}
+
+/// The call that the last message asks for, unless a tool has answered since.
+fn scripted_call(body: &Value) -> Option<(String, String)> {
+    let last = body["messages"].as_array()?.last()?;
+    if last["role"] != "user" || body["tools"].as_array().is_none_or(Vec::is_empty) {
+        return None;
+    }
+    let text = last["content"].as_str()?;
+    let mark = text.split("[[call:").nth(1)?.split("]]").next()?;
+    let (name, arguments) = mark.split_once(':')?;
+    Some((name.to_owned(), arguments.to_owned()))
+}
+
+/// Streams one call; every client of ours asks for a stream.
+async fn call<S: AsyncWrite + Unpin>(stream: &mut S, name: &str, arguments: &str) -> bool {
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let delta = |delta: Value, reason: Option<&str>| json!({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]});
+    let begun = json!({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}]});
+    let more = json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]});
+    let frames = format!(
+        "data: {}\n\ndata: {}\n\ndata: {}\n\ndata: {}\n\ndata: [DONE]\n\n",
+        delta(begun, None),
+        delta(more, None),
+        delta(json!({}), Some("tool_calls")),
+        json!({"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}}),
+    );
+    if stream.write_all(head.as_bytes()).await.is_err() || chunk(stream, &frames).await.is_err() {
         return false;
     }
     finish(stream).await
