@@ -118,7 +118,9 @@ echoed = complete(model=model, prompt="Once upon a time", max_tokens=4, temperat
 check(echoed.choices[0].text == "Once upon a time" + completion.choices[0].text, echoed)
 twice = complete(model=model, prompt=["Once", "Twice"], max_tokens=2, temperature=0, n=2)
 check([choice.index for choice in twice.choices] == [0, 1, 2, 3], twice)
-check("".join(chunk.choices[0].text for chunk in complete(
+# The client's type for pieces of text demands a reason to end in each of them, which the original gives in the last.
+lenient = openai.OpenAI(base_url=sys.argv[1], api_key="unused", max_retries=0)
+check("".join(chunk.choices[0].text for chunk in lenient.completions.create(
     model=model, prompt="Once upon a time", max_tokens=4, temperature=0, stream=True)) == completion.choices[0].text)
 judged = complete(model=model, prompt="Once upon a time", max_tokens=4, temperature=0, logprobs=2).choices[0].logprobs
 check("".join(judged.tokens) == completion.choices[0].text and len(judged.token_logprobs) == 4, judged)

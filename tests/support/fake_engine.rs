@@ -337,8 +337,8 @@ async fn chat<S: AsyncWrite + Unpin>(
         return true;
     }
     let tokens: Vec<String> = (0..wanted).map(|n| format!("t{n} ")).collect();
-    if let Some((name, arguments)) = scripted_call(body) {
-        return call(stream, &name, &arguments).await;
+    if let Some(line) = scripted(body) {
+        return play(stream, &line).await;
     }
     let usage = json!({"prompt_tokens": 5, "completion_tokens": wanted, "total_tokens": 5 + wanted,
         "prefill_speed_tps": 53.8, "decoding_speed_tps": 93.0, "prefill_duration_ttft": 0.52});
@@ -403,30 +403,38 @@ async fn chat<S: AsyncWrite + Unpin>(
     finish(stream).await
 }
 
-/// The call that the last message asks for, unless a tool has answered since.
-fn scripted_call(body: &Value) -> Option<(String, String)> {
-    let last = body["messages"].as_array()?.last()?;
-    if last["role"] != "user" || body["tools"].as_array().is_none_or(Vec::is_empty) {
-        return None;
+/// The call that the last question asks for, or a few words once a tool has answered it.
+fn scripted(body: &Value) -> Option<Value> {
+    for message in body["messages"].as_array()?.iter().rev() {
+        let text = message["content"].as_str().unwrap_or_default();
+        if message["role"] == "tool" {
+            return Some(json!({"content": "The tool has answered."}));
+        }
+        if let Some(mark) = text.split("[[call:").nth(1) {
+            let (name, arguments) = mark.split("]]").next()?.split_once(':')?;
+            let function = json!({"name": name, "arguments": arguments});
+            let call =
+                json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+            return Some(json!({"tool_calls": [call]}));
+        }
     }
-    let text = last["content"].as_str()?;
-    let mark = text.split("[[call:").nth(1)?.split("]]").next()?;
-    let (name, arguments) = mark.split_once(':')?;
-    Some((name.to_owned(), arguments.to_owned()))
+    None
 }
 
-/// Streams one call; every client of ours asks for a stream.
-async fn call<S: AsyncWrite + Unpin>(stream: &mut S, name: &str, arguments: &str) -> bool {
+/// Streams one line of the script; every client of ours asks for a stream.
+async fn play<S: AsyncWrite + Unpin>(stream: &mut S, line: &Value) -> bool {
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let delta = |delta: Value, reason: Option<&str>| json!({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]});
-    let begun = json!({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}]});
-    let more = json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]});
+    let reason = if line["content"].is_null() {
+        "tool_calls"
+    } else {
+        "stop"
+    };
+    let frame = |delta: &Value, reason: Option<&str>| json!({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]});
     let frames = format!(
-        "data: {}\n\ndata: {}\n\ndata: {}\n\ndata: {}\n\ndata: [DONE]\n\n",
-        delta(begun, None),
-        delta(more, None),
-        delta(json!({}), Some("tool_calls")),
+        "data: {}\n\ndata: {}\n\ndata: {}\n\ndata: [DONE]\n\n",
+        frame(line, None),
+        frame(&json!({}), Some(reason)),
         json!({"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}}),
     );
     if stream.write_all(head.as_bytes()).await.is_err() || chunk(stream, &frames).await.is_err() {

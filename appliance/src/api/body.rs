@@ -26,6 +26,9 @@ pub(super) enum RequestError {
     /// Not JSON, or JSON of another shape.
     #[error("the body cannot be read: {0}")]
     Malformed(String),
+    /// A path or a query that cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Unread(String),
     /// A field has a value that it cannot have.
     #[error("`{param}` {why}")]
     Field { param: &'static str, why: String },
@@ -57,7 +60,9 @@ impl Failing for RequestError {
     fn kind(&self) -> Kind {
         match self {
             RequestError::TooLarge { .. } => Kind::TooLarge,
-            RequestError::Malformed(_) | RequestError::Field { .. } => Kind::BadRequest,
+            RequestError::Malformed(_) | RequestError::Unread(_) | RequestError::Field { .. } => {
+                Kind::BadRequest
+            }
             RequestError::Unsupported { .. } => Kind::Unsupported,
             RequestError::NoRoute { .. } | RequestError::NoMethod { .. } => Kind::NotFound,
         }
@@ -69,7 +74,9 @@ impl Failing for RequestError {
             RequestError::Unsupported { .. } => Some("unsupported_parameter"),
             RequestError::NoRoute { .. } => Some("unknown_url"),
             RequestError::NoMethod { .. } => Some("method_not_allowed"),
-            RequestError::TooLarge { .. } | RequestError::Malformed(_) => None,
+            RequestError::TooLarge { .. }
+            | RequestError::Malformed(_)
+            | RequestError::Unread(_) => None,
         }
     }
 

@@ -3,10 +3,11 @@
 mod prefixed;
 
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
-use axum::http::{HeaderValue, Method, StatusCode};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
@@ -414,9 +415,29 @@ pub fn router(app: App) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn(in_shape))
         .layer(from_fn_with_state(app.clone(), guard::check))
         .layer(from_fn(log))
         .with_state(app)
+}
+
+/// Gives what the framework itself refuses (a path or a query that cannot be read) the shape of its dialect.
+async fn in_shape(request: Request, next: Next) -> Response {
+    let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
+    let response = next.run(request).await;
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if response.status() != StatusCode::BAD_REQUEST || !plain {
+        return response;
+    }
+    // Its words are one line; more than that is not ours to tell.
+    let words = to_bytes(response.into_body(), 4096)
+        .await
+        .unwrap_or_default();
+    let why = String::from_utf8_lossy(&words).into_owned();
+    shared::refusal(&path, &headers, RequestError::Unread(why))
 }
 
 async fn no_route(request: Request) -> Response {
@@ -456,7 +477,7 @@ async fn no_method(request: Request) -> Response {
 
 /// One line for each request, with its status; never a body or a query, which may be private. The line's number goes
 /// to the client under the names that OpenAI's and Anthropic's clients show.
-async fn log(request: Request, next: axum::middleware::Next) -> Response {
+async fn log(request: Request, next: Next) -> Response {
     let started = std::time::Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;

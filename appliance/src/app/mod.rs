@@ -184,6 +184,9 @@ impl App {
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), AppError> {
+        if let Err(error) = crate::process::allow_many_files() {
+            tracing::warn!(%error, "the limit of open files stays low; many clients at once may be refused");
+        }
         let cut = self.inner.store.chats().close_interrupted().await?;
         if cut > 0 {
             tracing::info!(

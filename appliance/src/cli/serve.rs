@@ -45,9 +45,6 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         let service = Arc::clone(&service);
         async move { service.keep_alive(&data).await }
     });
-    if let Err(error) = crate::process::allow_many_files() {
-        tracing::warn!(%error, "the limit of open files stays low; many clients at once may be refused");
-    }
     let stop = stop_signal()?;
     service.ready();
     let stop = async move {

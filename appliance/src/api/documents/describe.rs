@@ -4,8 +4,9 @@ use axum::http::Method;
 use serde_json::Value;
 
 use super::super::native::library;
+use super::super::openai::error_schema;
 use super::super::openapi::{
-    Operation, Part, list, maybe, number, object, text, truth, whole, words,
+    Operation, Part, either, list, maybe, number, object, text, truth, whole, words,
 };
 use super::add;
 
@@ -15,7 +16,12 @@ pub(in super::super) fn describe() -> Part {
     Part {
         name: "Documents",
         prefix: "Documents",
-        error: object([("detail", text()), ("code", maybe(text()))]),
+        // The last two: on the page's own routes, and before a route of its own has been found.
+        error: either([
+            object([("detail", text()), ("code", maybe(text()))]),
+            error_schema(),
+            object([("error", text())]),
+        ]),
         operations: vec![
             Operation::get("/api/documents", "Documents, latest first")
                 .reads("collection", text(), collection)
@@ -132,7 +138,7 @@ pub(in super::super) fn describe() -> Part {
                 .writes(object([("collections", list(collection_schema()))])),
             Operation::post("/onebit/collections", "Makes a collection")
                 .takes::<library::NameBody>()
-                .writes(collection_schema()),
+                .creates(collection_schema()),
             Operation::new(
                 Method::PATCH,
                 "/onebit/collections/{id}",
