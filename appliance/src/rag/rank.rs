@@ -6,14 +6,15 @@
 
 use std::collections::HashMap;
 
-/// Damping of reciprocal rank fusion: the value of the paper, at which the head of one list does not outvote two lists.
-const FUSION_K: f32 = 60.0;
+/// Damping of reciprocal rank fusion. The paper fuses many lists of a thousand and takes 60; for two lists of a hundred
+/// the first places say more (`benches/documents`: nDCG@10 0.704 at 60, 0.723 at 10).
+pub const FUSION_K: f32 = 10.0;
 
 /// A passage's place in the fused order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
     pub passage: i64,
-    /// Sum over the lists of weight / (60 + rank), rank counted from 1.
+    /// Sum over the lists of weight / ([`FUSION_K`] + rank), rank counted from 1.
     pub score: f32,
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{App, AppError, LibraryError};
 use crate::domain::{Citation, Shelf};
 use crate::rag::query::any_word;
-use crate::rag::rank::{Ranked, diversify, fuse};
+use crate::rag::rank::{FUSION_K, Ranked, diversify, fuse};
 
 /// Passages that each list brings to the fusion.
 const LIST: usize = 100;
@@ -28,8 +28,12 @@ const CANDIDATES: usize = 3;
 /// MiniLM's vectors, those of unrelated sentences.
 const UNRELATED: f32 = 0.2;
 
+/// What a place among the meanings counts for, beside one among the words: people ask in words of their own
+/// (`benches/documents`: nDCG@10 0.723 at 1, 0.732 at 1.5).
+const MEANING: f32 = 1.5;
+
 /// The best fused score: first in both lists.
-const SCORE_BEST: f32 = 2.0 / 61.0;
+const SCORE_BEST: f32 = (1.0 + MEANING) / (FUSION_K + 1.0);
 
 /// By what passages are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,7 +144,7 @@ impl App {
             by_meaning.retain(|(id, nearness)| *nearness >= UNRELATED || by_words.contains(id));
         }
         let nearest: Vec<i64> = by_meaning.iter().map(|(id, _)| *id).collect();
-        let fused = fuse(&[(&nearest, 1.0), (&by_words, 1.0)]);
+        let fused = fuse(&[(&nearest, MEANING), (&by_words, 1.0)]);
         let chosen = self
             .without_twins(fused, request.wanted.min(FOUND_MAX))
             .await?;
