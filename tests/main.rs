@@ -31,6 +31,7 @@ mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod documents; // the library: in, found, cited, deleted, killed
 mod embeddings; // vectors, with an engine that makes them and without
 mod health; // the first answer, and who may ask
+mod kernels; // the GPU's kernels: compiled, checked, kept, set aside; a chat on a software device
 mod lemonade; // models, pulls, policies and the log, below four prefixes
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod ollama; // the same by Ollama's names, in lines, with its refusals

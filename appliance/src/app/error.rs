@@ -12,6 +12,9 @@ pub enum AppError {
     /// An engine's reason.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Kernels could not be compiled.
+    #[error("{0}")]
+    Kernels(String),
     /// The store's reason.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -141,7 +144,10 @@ impl Failing for AppError {
             | AppError::TextTooShort { .. } => Kind::BadRequest,
             AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
             AppError::NoLabel(_) => Kind::EngineDown,
-            AppError::File { .. } | AppError::Measure(_) | AppError::BadRow(_) => Kind::Internal,
+            AppError::File { .. }
+            | AppError::Measure(_)
+            | AppError::Kernels(_)
+            | AppError::BadRow(_) => Kind::Internal,
             AppError::TooManyTurns(_) | AppError::TooManyDownloads(_) => Kind::Overloaded,
         }
     }
@@ -165,6 +171,7 @@ impl Failing for AppError {
             AppError::Catalog(_) => Some("pull_failed"),
             AppError::File { .. }
             | AppError::Measure(_)
+            | AppError::Kernels(_)
             | AppError::BadRow(_)
             | AppError::BadName(_)
             | AppError::NoLabel(_)

@@ -15,6 +15,7 @@ mod embed;
 mod error;
 mod hardware;
 pub mod journal;
+mod kernels;
 mod measure;
 mod models;
 mod policy;
@@ -48,6 +49,7 @@ pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
 pub use hardware::{Activity, Hardware, ProgramFact};
+pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
 pub use models::{ModelStatus, NewModel};
 pub use policy::check_regex;
@@ -126,6 +128,7 @@ fn means(config: &Config) -> Result<Means, AppError> {
     })?;
     Ok(Means {
         ternary: config.ternary.clone(),
+        kernels: config.data_dir.join("kernels"),
         programs,
         children: Some(children),
         fetch: Some(Fetch::new(Policy {

@@ -84,7 +84,8 @@ impl App {
             if !card.formats.contains(&model.format) {
                 continue;
             }
-            let Some(lane) = lane_of(card.name) else {
+            let lanes = self.lanes_of(card.name, model);
+            let Some(&first) = lanes.first() else {
                 continue;
             };
             let fit = engine.fit(model, machine, &self.inner.means);
@@ -96,40 +97,45 @@ impl App {
                 },
                 _ => Admission::Fits,
             };
-            let state = match (&fit, state) {
-                (Fit::No { .. }, _) => State::Absent,
-                (_, Some(ModelState::Loaded { engine, load, .. })) if *engine == card.name => {
-                    if load.active > 0 {
-                        State::Busy(load.active)
-                    } else {
-                        State::Warm
+            for lane in lanes {
+                // What is loaded is loaded on the first.
+                let state = state.filter(|_| lane.name == first.name);
+                let state = match (&fit, state) {
+                    (Fit::No { .. }, _) => State::Absent,
+                    (_, Some(ModelState::Loaded { engine, load, .. })) if *engine == card.name => {
+                        if load.active > 0 {
+                            State::Busy(load.active)
+                        } else {
+                            State::Warm
+                        }
                     }
-                }
-                (_, Some(ModelState::Loading)) => State::Loading,
-                _ => State::Ready,
-            };
-            let rates = Rates::guess(lane.silicon, model.file_bytes, parameters(model));
-            pairs.push(Pair {
-                lane,
-                model: model.clone(),
-                rates,
-                state,
-                admission,
-            });
+                    (_, Some(ModelState::Loading)) => State::Loading,
+                    _ => State::Ready,
+                };
+                let rates = Rates::guess(lane.silicon, model.file_bytes, parameters(model));
+                pairs.push(Pair {
+                    lane,
+                    model: model.clone(),
+                    rates,
+                    state,
+                    admission: admission.clone(),
+                });
+            }
         }
         pairs
     }
-}
 
-fn lane_of(engine: &str) -> Option<Lane> {
-    Some(match engine {
-        "ternary" => ternary::LANE,
-        // Which silicon its build drives is known once it has said so; the CPU is what every build can do.
-        "llama-server" => llama_server::LANES[2],
-        "flm" => flm::LANE,
-        "remote" => remote::LANE,
-        _ => return None,
-    })
+    /// The lanes of an engine here, the one that it loads models on first.
+    fn lanes_of(&self, engine: &str, model: &Model) -> Vec<Lane> {
+        match engine {
+            "ternary" => ternary::gpu::lanes(&self.inner.means, model),
+            // Which silicon its build drives is known once it has said so; the CPU is what every build can do.
+            "llama-server" => vec![llama_server::LANES[2]],
+            "flm" => vec![flm::LANE],
+            "remote" => vec![remote::LANE],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Parameters, from the file's size and its usual bits a weight.

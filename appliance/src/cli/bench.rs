@@ -9,10 +9,13 @@ use super::{Failed, size};
 use crate::app::{App, BenchPlan, BenchReport, Subject};
 use crate::config::Config;
 
+mod report;
+
 #[derive(Args)]
 pub(super) struct BenchArgs {
     /// What to measure.
-    what: What,
+    #[arg(required_unless_present = "report")]
+    what: Option<What>,
     /// Model files or names; several make one table.
     models: Vec<String>,
     /// Threads; one for each physical core when left out.
@@ -24,6 +27,12 @@ pub(super) struct BenchArgs {
     /// Windows of 512 tokens of each text at most.
     #[arg(long, value_name = "N", default_value_t = 16)]
     windows: usize,
+    /// Measure all of it, on processor and GPU, into one file to send to whoever asks how this machine does.
+    #[arg(long, value_name = "FILE", conflicts_with = "what")]
+    report: Option<PathBuf>,
+    /// The GPU that the report is about: `auto`, or `software` for a test without one.
+    #[arg(long, value_enum, default_value = "auto", requires = "report")]
+    device: super::kernels::Device,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -39,13 +48,16 @@ enum What {
 }
 
 pub(super) async fn run(config: Config, args: BenchArgs, json: bool) -> Result<(), Failed> {
+    if let Some(file) = &args.report {
+        return report::write(config, file, &args.models, args.device.into()).await;
+    }
     let app = App::open(config)?;
     let plan = BenchPlan {
         subject: match args.what {
-            What::Kernels => Subject::Kernels,
-            What::Decode => Subject::Decode,
-            What::Prefill => Subject::Prefill,
-            What::Depth => Subject::Depth,
+            Some(What::Kernels) | None => Subject::Kernels,
+            Some(What::Decode) => Subject::Decode,
+            Some(What::Prefill) => Subject::Prefill,
+            Some(What::Depth) => Subject::Depth,
         },
         models: args.models,
         threads: args.threads.map(usize::from),

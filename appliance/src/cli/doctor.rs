@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::Failed;
 use super::client::Client;
-use crate::config::Config;
+use crate::config::{ComputeDevice, Config};
+use crate::engines::ternary::gpu;
 use crate::host::checks::{Check, Facts, Library, Port, Verdict, checks};
 use crate::host::{Host, Vendor, disk_free_bytes};
 
@@ -33,6 +34,7 @@ pub(super) async fn run(
             .iter()
             .any(|gpu| gpu.vendor == Vendor::Amd)
             .then(hip),
+        vulkan: (!host.gpus.is_empty()).then(vulkan),
         port: (address.to_string(), port(address, served)),
         data: (
             config.data_dir.display().to_string(),
@@ -123,6 +125,14 @@ fn hip() -> Library {
             Some((major, minor)) => format!("{}, compiler {major}.{minor}", hip.version),
             None => format!("{}, without its run-time compiler", hip.version),
         }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn vulkan() -> Library {
+    match gpu::device(ComputeDevice::Auto) {
+        Ok(Some(device)) => Ok(format!("{} through {}", device.device, device.driver)),
+        Ok(None) => Err("no device".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -13,6 +13,7 @@ mod convert;
 mod docs;
 mod doctor;
 mod engines;
+mod kernels;
 mod models;
 mod ppl;
 mod pull;
@@ -88,6 +89,9 @@ enum Command {
     /// The programs behind the models: list, install, build, remove, roll back.
     #[command(subcommand)]
     Engines(engines::EnginesCommand),
+    /// Kernels for this machine's GPU: list, compile, tune, clear.
+    #[command(subcommand)]
+    Kernels(kernels::KernelsCommand),
     /// List the models.
     Models,
     /// Show one model.
@@ -184,6 +188,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Docs(command) => docs::run(config, command, json).await,
         Command::Route(args) => route::run(config, args, json).await,
         Command::Engines(command) => engines::run(config, command, json).await,
+        Command::Kernels(command) => kernels::run(config, command, json).await,
         Command::Models => models::list(config, json).await,
         Command::Show { model } => models::show(config, &model, json).await,
         Command::Rm { model } => models::remove(config, &model, json).await,

@@ -45,11 +45,16 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         let service = Arc::clone(&service);
         async move { service.keep_alive(&data).await }
     });
+    let first_run = tokio::spawn({
+        let app = app.clone();
+        async move { app.first_run().await }
+    });
     let stop = stop_signal()?;
     service.ready();
     let stop = async move {
         stop.await;
         alive.abort();
+        first_run.abort();
         service.stopping();
     };
     let drained = server.run(app.clone(), stop, drain).await;

@@ -23,6 +23,7 @@ pub mod upstream;
 pub mod versions;
 pub mod whisper;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -104,6 +105,8 @@ pub struct Slot {
 pub struct Means {
     /// The built-in engine's settings.
     pub ternary: TernaryConfig,
+    /// The folder of kernels compiled for this machine's GPU; empty where there is none.
+    pub kernels: PathBuf,
     /// Programs found on this machine.
     pub programs: programs::Programs,
     /// How children are started; `None` where none may be.

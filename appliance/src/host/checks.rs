@@ -4,6 +4,8 @@
 //! was found, what was wanted, why that matters, and, when it is not met, the exact line that helps on
 //! this distribution. Nothing here prints or changes anything.
 
+mod compute;
+
 use super::{Access, Gpu, Host, Vendor};
 
 /// Least free memory for the default model with room to spare; smaller machines swap.
@@ -74,6 +76,8 @@ pub struct Facts<'a> {
     pub host: &'a Host,
     /// AMD's HIP runtime. Asked only where an AMD GPU is, since loading it takes a moment.
     pub hip: Option<Library>,
+    /// The GPU that Vulkan offers for computing. Asked only where a GPU is.
+    pub vulkan: Option<Library>,
     /// The address to serve on, as text, and its state.
     pub port: (String, Port),
     /// The data directory as text, and whether a file could be written there.
@@ -216,6 +220,12 @@ fn gpu(facts: &Facts<'_>) -> Vec<Check> {
     host.gpus
         .iter()
         .flat_map(|gpu| one_gpu(facts, gpu))
+        .chain(
+            facts
+                .vulkan
+                .as_ref()
+                .map(|found| compute::vulkan(host, found)),
+        )
         .collect()
 }
 
@@ -254,7 +264,7 @@ fn one_gpu(facts: &Facts<'_>, gpu: &Gpu) -> Vec<Check> {
     }
     if gpu.vendor == Vendor::Amd {
         checks.extend(gtt(facts.host, gpu));
-        checks.extend(facts.hip.as_ref().map(|hip| rocm(facts.host, hip)));
+        checks.extend(facts.hip.as_ref().map(|hip| compute::rocm(facts.host, hip)));
     }
     checks
 }
@@ -302,34 +312,6 @@ fn gtt(host: &Host, gpu: &Gpu) -> Option<Check> {
             format!("echo 'options ttm pages_limit={pages}' | sudo tee /etc/modprobe.d/onebit-gtt.conf   # then restart")
         }),
     })
-}
-
-fn rocm(host: &Host, hip: &Library) -> Check {
-    Check {
-        name: "gpu.rocm",
-        verdict: if hip.is_ok() {
-            Verdict::Good
-        } else {
-            Verdict::Advice
-        },
-        found: match hip {
-            Ok(version) => format!("HIP {version}"),
-            Err(reason) => reason.clone(),
-        },
-        wanted: "optional: HIP 6 or newer",
-        why: "one of two ways to compute on an AMD GPU; the other, Vulkan, needs no ROCm",
-        fix: hip
-            .is_err()
-            .then(|| {
-                install(
-                    host,
-                    "libamdhip64-6 libhiprtc6",
-                    "rocm-hip",
-                    "hip-runtime-amd",
-                )
-            })
-            .flatten(),
-    }
 }
 
 fn npu(host: &Host) -> Vec<Check> {
@@ -473,6 +455,7 @@ mod tests {
         let mut facts = Facts {
             host: &host,
             hip: Some(Ok("6.4.43483".to_owned())),
+            vulkan: Some(Ok("AMD Radeon 8060S".to_owned())),
             port: ("127.0.0.1:8000".to_owned(), Port::Free),
             data: ("/var/lib/onebit".to_owned(), Ok(())),
             disk_free_bytes: Some(80 << 30),
@@ -575,6 +558,13 @@ mod tests {
                 "gpu.rocm",
                 Verdict::Advice,
                 "apt-get install libamdhip64",
+            ),
+            (
+                "no vulkan",
+                |f, _| f.vulkan = Some(Err("no driver".into())),
+                "gpu.vulkan",
+                Verdict::Advice,
+                "mesa-vulkan-drivers",
             ),
             (
                 "no amdxdna",

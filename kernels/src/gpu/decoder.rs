@@ -122,6 +122,43 @@ impl Decoder {
         &mut *self.driver
     }
 
+    /// Kernels that one decoded token starts.
+    pub fn launches(&self) -> usize {
+        let pass = Pass {
+            tokens: 1,
+            wanted: 1,
+            chunks: 1,
+            ending: Ending::Best,
+        };
+        let is_launch = |step: &&Step| matches!(step, Step::Launch(_));
+        self.steps(pass).iter().filter(is_launch).count()
+    }
+
+    /// Bytes read and written in a second by a copy between the halves of the largest buffer: what the device's memory
+    /// can do at the most. Call it before the first pass, for it overwrites pages of the cache.
+    ///
+    /// # Errors
+    /// The device fails, or cannot tell how long its work takes.
+    pub fn copy_gb_per_s(&mut self) -> Result<f64, GpuError> {
+        /// Copies of one recording.
+        const COPIES: usize = 8;
+        let bytes = (self.buffers.page_bytes * self.n_pages as u64 / 2).next_multiple_of(16) - 16;
+        let copy = Step::Copy {
+            from: (self.buffers.cache, 0),
+            to: (self.buffers.cache, bytes),
+            bytes,
+        };
+        let recording = self.driver.record(&vec![copy; COPIES])?;
+        self.driver.replay(recording)?;
+        self.driver.sync()?;
+        let time = self.driver.elapsed();
+        self.driver.forget(recording);
+        let seconds = time.map(|t| t.as_secs_f64()).ok_or_else(|| {
+            GpuError::Unsupported("this device cannot tell how long its work takes".to_owned())
+        })?;
+        Ok(2.0 * (bytes as usize * COPIES) as f64 / seconds / 1e9)
+    }
+
     /// As [`Model::forward`].
     ///
     /// # Errors

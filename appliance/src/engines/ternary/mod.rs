@@ -1,10 +1,12 @@
 //! The built-in engine: the kernels in this process, on a thread of their own.
 //!
-//! It computes llama-shaped and ternary models on the CPU. Knows tokens and caches; knows nothing of
+//! It computes llama-shaped and ternary models on the CPU, ternary ones on the GPU where there is one. Knows tokens and caches; knows nothing of
 //! conversations (prompts arrive rendered) and nothing of other engines.
 
 mod admission;
 mod answer;
+mod compute;
+pub mod gpu;
 mod grammar;
 mod prefix;
 mod scheduler;
@@ -16,11 +18,12 @@ use std::sync::{Arc, mpsc};
 
 use futures_util::future::BoxFuture;
 use onebit_kernels::format::gguf::Gguf;
-use onebit_kernels::kv::{Cache, CacheOptions, KvKind};
+use onebit_kernels::kv::{CacheOptions, KvKind};
 use onebit_kernels::model::{Architecture, LoadOptions, Model as Weights};
 use onebit_kernels::tokenizer::Tokenizer;
 
 use self::admission::Admission;
+use self::compute::Compute;
 use self::scheduler::{Scheduler, SchedulerLimits};
 use self::session::TernarySession;
 pub(crate) use self::session::usual_sampling;
@@ -162,12 +165,14 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
         positions_max: positions as usize,
         kind,
     };
-    let cache = Cache::new(config, options).map_err(|e| failed(e.to_string()))?;
-    let vocabulary = config.n_vocab;
+    let (vocabulary, weight_bytes) = (config.n_vocab, weights.weight_bytes());
+    let threads = Arc::clone(&slot.threads);
+    let (compute, cache) = Compute::open(weights, options, threads, &slot.means)
+        .map_err(|error| failed(error.to_string()))?;
     let facts = Facts {
         engine: CARD.name,
         context_length: context as usize,
-        memory_bytes: weights.weight_bytes().saturating_add(cache.bytes()),
+        memory_bytes: weight_bytes.saturating_add(cache.bytes()),
         template,
     };
     let settings = &slot.means.ternary;
@@ -178,9 +183,8 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
         kept_max: settings.kept_max,
     };
     let scheduler = Scheduler::new(
-        weights,
+        compute,
         Arc::clone(&tokenizer),
-        Arc::clone(&slot.threads),
         cache,
         limits,
         Arc::clone(&admission),

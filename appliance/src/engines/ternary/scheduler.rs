@@ -12,13 +12,13 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use onebit_kernels::kv::{Cache, PAGE, SequenceId};
-use onebit_kernels::model::{Model, Slice, Want};
-use onebit_kernels::threads::Threads;
+use onebit_kernels::model::{Slice, Want};
 use onebit_kernels::tokenizer::Tokenizer;
 use tokio::sync::oneshot;
 
 use super::admission::Admission;
 use super::answer::Answer;
+use super::compute::{Compute, ComputeError};
 use super::prefix::{Kept, shared, worth_sharing};
 use crate::domain::FinishReason;
 use crate::engines::EngineError;
@@ -50,12 +50,13 @@ pub(super) struct SchedulerLimits {
 
 /// The state of the thread; nobody else touches it.
 pub(super) struct Scheduler {
-    model: Model,
+    compute: Compute,
     tokenizer: Arc<Tokenizer>,
-    threads: Arc<Threads>,
     cache: Cache,
     limits: SchedulerLimits,
     admission: Arc<Admission>,
+    /// Set when the device is gone: the thread ends, and the next request loads the model again.
+    lost: bool,
     waiting: VecDeque<Box<Answer>>,
     /// Oldest first.
     active: Vec<Answer>,
@@ -72,21 +73,20 @@ struct Share {
 
 impl Scheduler {
     pub(super) fn new(
-        model: Model,
+        compute: Compute,
         tokenizer: Arc<Tokenizer>,
-        threads: Arc<Threads>,
         cache: Cache,
         limits: SchedulerLimits,
         admission: Arc<Admission>,
     ) -> Scheduler {
         let kept = Kept::new(limits.kept_max);
         Scheduler {
-            model,
+            compute,
             tokenizer,
-            threads,
             cache,
             limits,
             admission,
+            lost: false,
             waiting: VecDeque::new(),
             active: Vec::new(),
             kept,
@@ -95,7 +95,7 @@ impl Scheduler {
 
     /// Runs until the session is dropped.
     pub(super) fn run(mut self, inbox: Receiver<Job>) {
-        loop {
+        while !self.lost {
             let idle = self.active.is_empty() && self.waiting.is_empty();
             let job = if idle {
                 inbox.recv().map_err(|_| TryRecvError::Disconnected)
@@ -205,9 +205,9 @@ impl Scheduler {
                 })
             })
             .collect();
-        let logits = match self.model.forward(&self.threads, &mut self.cache, &batch) {
+        let logits = match self.compute.forward(&mut self.cache, &batch) {
             Ok(logits) => logits,
-            Err(error) => return self.fail_all(&EngineError::Failed(error.to_string())),
+            Err(error) => return self.failed(&error),
         };
         let mut rows = logits.rows();
         let mut ended = Vec::new();
@@ -311,6 +311,11 @@ impl Scheduler {
         }
     }
 
+    fn failed(&mut self, error: &ComputeError) {
+        self.lost = error.lost;
+        self.fail_all(&error.told());
+    }
+
     fn fail_all(&mut self, error: &EngineError) {
         tracing::error!(%error, answers = self.active.len(), "forward pass failed");
         for mut answer in self.active.drain(..) {
@@ -349,10 +354,11 @@ impl Scheduler {
                 tokens: chunk,
                 logits: Want::All,
             }];
-            let logits = self
-                .model
-                .forward(&self.threads, &mut self.cache, &batch)
-                .map_err(|error| EngineError::Failed(error.to_string()))?;
+            let outcome = self.compute.forward(&mut self.cache, &batch);
+            let logits = outcome.map_err(|error| {
+                self.lost |= error.lost;
+                error.told()
+            })?;
             let next = &tokens[at * SCORE_ROWS + 1..];
             scores.extend(
                 logits

@@ -15,7 +15,7 @@ pub mod merge;
 pub mod prepare;
 pub mod rope;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use catalogue::catalogue;
 

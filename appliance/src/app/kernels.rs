@@ -1,0 +1,267 @@
+//! Kernels for the GPU: what is compiled, and the child that compiles, checks and times what is not.
+//!
+//! Owns the child's life: a compiler that ends the process or hangs costs the kernel that it was at, and the next child
+//! goes on with the others.
+
+use std::path::{Path, PathBuf};
+
+use super::{App, AppError};
+use crate::config::{CacheKind, ComputeDevice, environment};
+use crate::engines::ternary::gpu;
+use crate::engines::{Launcher, Spec};
+use crate::process::Pipes;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// Children that are started for one piece of work at the most: each one that dies costs one kernel.
+const CHILDREN_MAX: usize = 8;
+
+/// Variables that tell graphics drivers where they are and what they may do.
+const DRIVER_VARIABLES: [&str; 7] = [
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "LD_LIBRARY_PATH",
+    "MESA_SHADER_CACHE_DIR",
+    "XDG_CACHE_HOME",
+    "HOME",
+];
+
+/// What is filed about one kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelEntry {
+    /// Operation and parameters.
+    pub name: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Why it was set aside, if it was.
+    pub bad: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KernelWork {
+    /// On which device; the settings' own when left out.
+    pub device: Option<ComputeDevice>,
+    /// Whether parameters are timed.
+    pub tune: bool,
+    /// Whether those are timed again that were before.
+    pub anew: bool,
+}
+
+impl App {
+    fn kernels_folder(&self) -> PathBuf {
+        self.inner.means.kernels.clone()
+    }
+
+    /// Lists what is compiled and what was set aside.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn kernels(&self) -> Result<Vec<KernelEntry>, AppError> {
+        let entries = gpu::entries(&self.kernels_folder()).map_err(failed)?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| KernelEntry {
+                name: entry.name,
+                bytes: entry.bytes,
+                bad: entry.bad,
+            })
+            .collect())
+    }
+
+    /// Forgets everything compiled and measured; returns how many files that were.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn clear_kernels(&self) -> Result<usize, AppError> {
+        gpu::clear(&self.kernels_folder()).map_err(failed)
+    }
+
+    /// Compiles, checks and times the kernels of a model (the default one when `name` is empty) in children; `say` hears
+    /// each line of theirs: a word, a tab, a kernel.
+    ///
+    /// # Errors
+    /// No such model or device, or children that keep dying.
+    pub async fn compile_kernels(
+        &self,
+        name: &str,
+        work: KernelWork,
+        mut say: impl FnMut(&str),
+    ) -> Result<(), AppError> {
+        let device = work.device.unwrap_or(self.config().ternary.device);
+        // Without a device there is nothing to start a child for.
+        if gpu::device(device).map_err(failed)?.is_none() {
+            return Err(failed("ternary.device is \"cpu\""));
+        }
+        let model = self.model(name).await?.path;
+        let launcher = Launcher::of_this_program();
+        for _ in 0..CHILDREN_MAX {
+            let mut spec = self.child("work", &model, device);
+            if work.tune {
+                spec = spec.arg("--tune");
+            }
+            if work.anew {
+                spec = spec.arg("--anew");
+            }
+            let why = match self.watch(&launcher, spec, &mut say).await? {
+                None => return Ok(()),
+                Some(why) => why,
+            };
+            match gpu::set_aside(&self.kernels_folder(), &why).map_err(failed)? {
+                Some(name) => say(&format!("bad\t{name}: {why}")),
+                None => return Err(failed(why)),
+            }
+        }
+        Err(failed(
+            "too many kernels end or hang their process; update the gpu's driver",
+        ))
+    }
+
+    /// A child of this program that does one of `onebit kernels`' hidden verbs.
+    fn child(&self, verb: &str, model: &Path, device: ComputeDevice) -> Spec {
+        let mut spec = Spec::new("/proc/self/exe")
+            .args(["kernels", verb])
+            .arg(model)
+            .args(["--device", word(device)])
+            .args(["--cache-kind", kind(self.config().ternary.cache_kind)])
+            .arg("--data")
+            .arg(&self.config().data_dir);
+        for name in DRIVER_VARIABLES {
+            if let Some(value) = environment(name) {
+                spec = spec.env(name, value);
+            }
+        }
+        spec.pipes = Pipes::Talk;
+        spec
+    }
+
+    /// Measures a model on the GPU in a child; returns figures by name.
+    ///
+    /// # Errors
+    /// No such model or device, or a child that fails.
+    pub async fn gpu_figures(
+        &self,
+        name: &str,
+        device: ComputeDevice,
+    ) -> Result<Vec<(String, f64)>, AppError> {
+        let model = self.model(name).await?.path;
+        let mut figures = Vec::new();
+        let mut say = |line: &str| {
+            if let Some((name, value)) = line.split_once('\t')
+                && let Ok(value) = value.parse()
+            {
+                figures.push((name.to_owned(), value));
+            }
+        };
+        let spec = self.child("figures", &model, device);
+        let launcher = Launcher::of_this_program();
+        match self.watch(&launcher, spec, &mut say).await? {
+            None => Ok(figures),
+            Some(why) => Err(failed(why)),
+        }
+    }
+
+    /// Compiles and times the default model's kernels where there is a GPU, while others chat; for the process that
+    /// serves, once, at its start. Until then the processor answers.
+    pub async fn first_run(&self) {
+        match gpu::device(self.config().ternary.device) {
+            Ok(Some(device)) if !device.software => {
+                tracing::info!(
+                    device = device.device,
+                    "a gpu is here; its kernels are made ready"
+                );
+            }
+            // No GPU, or none wanted: `doctor` tells why.
+            _ => return,
+        }
+        let work = KernelWork {
+            tune: true,
+            ..KernelWork::default()
+        };
+        let mut fresh = 0;
+        let outcome = self
+            .compile_kernels("", work, |line| {
+                let (word, rest) = line.split_once('\t').unwrap_or(("", line));
+                fresh += usize::from(word == "compiled");
+                match word {
+                    "bad" => tracing::warn!(kernel = rest, "a gpu kernel was set aside"),
+                    "chosen" => {
+                        tracing::info!(kernel = rest, "the fastest parameters of a gpu kernel")
+                    }
+                    _ => tracing::debug!(kernel = rest, word, "gpu kernel"),
+                }
+            })
+            .await;
+        match outcome {
+            Ok(()) => {
+                tracing::info!(compiled = fresh, "the gpu's kernels are ready");
+                // What was loaded on the processor meanwhile moves at its next request.
+                if fresh > 0
+                    && let Ok(model) = self.model("").await
+                    && let Err(error) = self.unload(&model.id).await
+                {
+                    tracing::warn!(%error, "the model stays on the processor until it is loaded again");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the gpu has no kernels; the processor answers"),
+        }
+    }
+
+    /// Follows one child; `None` when it did its work, else why it did not.
+    async fn watch(
+        &self,
+        launcher: &Launcher,
+        spec: Spec,
+        say: &mut impl FnMut(&str),
+    ) -> Result<Option<String>, AppError> {
+        let mut child = launcher.spawn(spec).await.map_err(failed)?;
+        let Some(talk) = child.talk() else {
+            return Err(failed("the child has no stdout"));
+        };
+        let mut lines = BufReader::new(talk.stdout).lines();
+        loop {
+            match tokio::time::timeout(gpu::STALL, lines.next_line()).await {
+                Ok(Ok(Some(line))) => say(&line),
+                Ok(_) => break,
+                Err(_) => {
+                    child.kill().await;
+                    let seconds = gpu::STALL.as_secs();
+                    return Ok(Some(format!(
+                        "its compiler or driver took more than {seconds} s"
+                    )));
+                }
+            }
+        }
+        let exit = child.wait().await;
+        if exit.is_some_and(|exit| exit.status.success()) {
+            return Ok(None);
+        }
+        let said = child.log().last_line();
+        let status = exit.map_or_else(|| "it is gone".to_owned(), |exit| exit.status.to_string());
+        Ok(Some(if said.is_empty() {
+            format!("its compiler or driver ended the process ({status})")
+        } else {
+            said.trim_start_matches("onebit: ").to_owned()
+        }))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> AppError {
+    AppError::Kernels(error.to_string())
+}
+
+/// A device as it is written in settings and on command lines.
+fn word(device: ComputeDevice) -> &'static str {
+    match device {
+        ComputeDevice::Auto => "auto",
+        ComputeDevice::Cpu => "cpu",
+        ComputeDevice::Software => "software",
+    }
+}
+
+fn kind(kind: CacheKind) -> &'static str {
+    match kind {
+        CacheKind::F16 => "f16",
+        CacheKind::Int8 => "int8",
+    }
+}
