@@ -1,8 +1,9 @@
 //! Which models leave memory so that another one fits: a pure decision.
 //!
 //! Reads no clock, asks no machine, touches no session; [`super::pool`] gathers the facts and does what
-//! is decided here. The rule: never more leave than needed, idle ones before busy ones, the longest
-//! unused first. A busy model is never cut off; the wanted one waits until it has finished.
+//! is decided here. The rule: never more leave than needed, idle ones before busy ones, the least valuable
+//! first, and of equals the longest unused. A busy model is never cut off; the wanted one waits until it has
+//! finished. A pinned one stays whatever comes.
 
 /// A model that is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +15,9 @@ pub struct Wanted {
 }
 
 /// A model that is loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The model's name.
+    /// The model's name, with its engine's.
     pub id: String,
     /// Bytes that it holds.
     pub memory_bytes: u64,
@@ -24,6 +25,12 @@ pub struct Loaded {
     pub busy: bool,
     /// When it was last used: any count that grows.
     pub last_used: u64,
+    /// What losing it would cost; see [`super::ledger::Holder::value`].
+    pub value: f64,
+    /// Seconds to load it again.
+    pub reload_s: f64,
+    /// The owner said: keep.
+    pub pinned: bool,
 }
 
 /// What to do.
@@ -47,11 +54,15 @@ pub enum Plan {
 
 /// Decides how `wanted` gets its room within `budget_bytes`.
 pub fn plan(wanted: Wanted, loaded: &[Loaded], budget_bytes: u64) -> Plan {
+    let bytes_of = |pinned: bool| -> u64 {
+        let these = loaded.iter().filter(|model| model.pinned == pinned);
+        these.map(|model| model.memory_bytes).sum()
+    };
+    let budget_bytes = budget_bytes.saturating_sub(bytes_of(true));
     if wanted.memory_bytes_min > budget_bytes {
         return Plan::Refuse;
     }
-    let used: u64 = loaded.iter().map(|model| model.memory_bytes).sum();
-    let free = budget_bytes.saturating_sub(used);
+    let free = budget_bytes.saturating_sub(bytes_of(false));
     // A smaller cache is better than sending a model away.
     if free >= wanted.memory_bytes_min {
         return Plan::Load {
@@ -59,8 +70,12 @@ pub fn plan(wanted: Wanted, loaded: &[Loaded], budget_bytes: u64) -> Plan {
             memory_bytes: wanted.memory_bytes.min(free),
         };
     }
-    let mut order: Vec<&Loaded> = loaded.iter().collect();
-    order.sort_by_key(|model| (model.busy, model.last_used));
+    let mut order: Vec<&Loaded> = loaded.iter().filter(|model| !model.pinned).collect();
+    order.sort_by(|a, b| {
+        let by_value = || a.value.total_cmp(&b.value);
+        let by_use = || a.last_used.cmp(&b.last_used);
+        a.busy.cmp(&b.busy).then_with(by_value).then_with(by_use)
+    });
     let (mut leaving, mut room) = (Vec::new(), free);
     for model in order {
         if room >= wanted.memory_bytes_min {
@@ -102,6 +117,9 @@ mod tests {
             memory_bytes,
             busy,
             last_used,
+            value: 0.0,
+            reload_s: 0.0,
+            pinned: false,
         }
     }
 
@@ -172,6 +190,40 @@ mod tests {
                 load(&["big"], 90),
             ),
         ];
+        let valuable = |mut model: Loaded| {
+            model.value = 1.0;
+            model
+        };
+        let pinned = |mut model: Loaded| {
+            model.pinned = true;
+            model
+        };
+        let cases = cases.into_iter().chain([
+            (
+                "what is worth more stays although it was used before",
+                want(30, 30),
+                vec![
+                    valuable(loaded("dear", 40, false, 1)),
+                    loaded("new", 40, false, 2),
+                ],
+                load(&["new"], 30),
+            ),
+            (
+                "a pinned one stays",
+                want(50, 50),
+                vec![
+                    pinned(loaded("kept", 40, false, 1)),
+                    loaded("new", 40, false, 2),
+                ],
+                load(&["new"], 50),
+            ),
+            (
+                "and its room is nobody's",
+                want(61, 61),
+                vec![pinned(loaded("kept", 40, false, 1))],
+                Plan::Refuse,
+            ),
+        ]);
         for (name, wanted, models, expected) in cases {
             assert_eq!(plan(wanted, &models, 100), expected, "{name}");
         }

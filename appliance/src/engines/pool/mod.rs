@@ -2,7 +2,8 @@
 //!
 //! Callers ask for a model and get a [`Lease`]; they never look at states first, so nothing can race.
 //! The task decides through [`super::plan`], loads and unloads outside itself, and hears of both by
-//! message. A lease holds its session in memory; when the last one ends the session may be evicted.
+//! message. A lease holds its session in memory; when the last one ends the session may be evicted. One
+//! model may be loaded in several places, one for each engine that runs it.
 
 mod owner;
 #[cfg(test)]
@@ -11,11 +12,13 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use onebit_kernels::threads::Threads;
 use tokio::sync::{mpsc, oneshot};
 
 use self::owner::Owner;
+use super::plan::Loaded;
 use super::{Engine, EngineError, Load, Means, Session};
 use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
@@ -29,12 +32,29 @@ pub struct Pool {
     commands: mpsc::UnboundedSender<Command>,
 }
 
+/// A model on an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The model's name.
+    pub model: String,
+    /// The engine's name; empty where no engine runs the model.
+    pub engine: &'static str,
+}
+
 /// A loaded model, held in memory while this value lives.
 pub struct Lease {
     session: Arc<dyn Session>,
-    id: String,
+    place: Place,
     serial: u64,
+    loaded_in: Option<Duration>,
     commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Lease {
+    /// How long loading took, for whoever caused it.
+    pub fn loaded_in(&self) -> Option<Duration> {
+        self.loaded_in
+    }
 }
 
 impl Deref for Lease {
@@ -47,10 +67,13 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let id = std::mem::take(&mut self.id);
+        let place = Place {
+            model: std::mem::take(&mut self.place.model),
+            engine: self.place.engine,
+        };
         // The pool has gone when the appliance stops; nothing is left to return to.
         let _ = self.commands.send(Command::Return {
-            id,
+            place,
             serial: self.serial,
         });
     }
@@ -79,18 +102,42 @@ pub enum ModelState {
     },
 }
 
+/// How long a model stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// As the settings say.
+    Usual,
+    /// Until it has not been used for so long.
+    Idle(Duration),
+    /// Always: it never leaves for another, and is loaded again when it ends.
+    Pinned,
+}
+
+/// Everything that the pool knows at one moment, for the router.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// What is or was to be loaded.
+    pub places: Vec<(Place, ModelState)>,
+    /// What holds memory.
+    pub loaded: Vec<Loaded>,
+    /// Bytes that all loaded models may take together.
+    pub budget_bytes: u64,
+}
+
 enum Command {
     Acquire {
         model: Box<Model>,
+        engine: Option<&'static str>,
         reply: oneshot::Sender<Result<Lease, EngineError>>,
     },
     Return {
-        id: String,
+        place: Place,
         serial: u64,
     },
     Ready {
-        id: String,
+        place: Place,
         serial: u64,
+        took: Duration,
         result: Result<Arc<dyn Session>, EngineError>,
     },
     Unloaded {
@@ -100,8 +147,15 @@ enum Command {
         id: String,
         reply: oneshot::Sender<bool>,
     },
+    Stay {
+        model: Box<Model>,
+        stay: Stay,
+    },
     States {
         reply: oneshot::Sender<HashMap<String, ModelState>>,
+    },
+    Survey {
+        reply: oneshot::Sender<Survey>,
     },
 }
 
@@ -127,14 +181,35 @@ impl Pool {
         Pool { commands }
     }
 
-    /// Returns the model loaded, loading it first where needed.
+    /// Returns the model loaded, wherever it is or on the first engine that runs it.
     ///
     /// # Errors
     /// No engine runs it, it does not fit, loading failed, or too many wait for it.
     pub async fn session(&self, model: &Model) -> Result<Lease, EngineError> {
+        self.acquire(model, None).await
+    }
+
+    /// Returns the model loaded on one engine, loading it first where needed.
+    ///
+    /// # Errors
+    /// That engine does not run it, it does not fit, loading failed, or too many wait for it.
+    pub async fn session_on(
+        &self,
+        model: &Model,
+        engine: &'static str,
+    ) -> Result<Lease, EngineError> {
+        self.acquire(model, Some(engine)).await
+    }
+
+    async fn acquire(
+        &self,
+        model: &Model,
+        engine: Option<&'static str>,
+    ) -> Result<Lease, EngineError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Acquire {
             model: Box::new(model.clone()),
+            engine,
             reply,
         };
         self.commands
@@ -143,7 +218,16 @@ impl Pool {
         answer.await.map_err(|_| EngineError::Stopped)?
     }
 
-    /// Unloads a model as soon as nobody uses it; `false` when it is not loaded.
+    /// Says how long a model stays once it is loaded. A pinned one is loaded at once.
+    pub fn stay(&self, model: &Model, stay: Stay) {
+        // The pool has gone when the appliance stops; nothing stays then.
+        let _ = self.commands.send(Command::Stay {
+            model: Box::new(model.clone()),
+            stay,
+        });
+    }
+
+    /// Unloads a model everywhere as soon as nobody uses it; `false` when it is not loaded.
     pub async fn unload(&self, id: &str) -> bool {
         let (reply, answer) = oneshot::channel();
         let command = Command::Unload {
@@ -158,6 +242,15 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         if self.commands.send(Command::States { reply }).is_err() {
             return HashMap::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Returns all that the pool knows now.
+    pub async fn survey(&self) -> Survey {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Survey { reply }).is_err() {
+            return Survey::default();
         }
         answer.await.unwrap_or_default()
     }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use onebit_kernels::threads::Threads;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::lanes::Memory;
+use super::super::ledger::Holder;
 use super::super::plan::{Loaded, Plan, Wanted, plan};
 use super::super::{Engine, EngineError, Fit, Means, Session, Slot};
-use super::{Command, Lease, ModelState, ReadMachine};
+use super::{Command, Lease, ModelState, Place, ReadMachine, Stay, Survey};
 use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
 
@@ -36,6 +38,8 @@ enum State {
         last_used: u64,
         idle_since: Instant,
         drain: Drain,
+        loaded_in: Duration,
+        uses: Uses,
     },
     Failed {
         error: EngineError,
@@ -54,6 +58,33 @@ enum Drain {
     Leaving,
 }
 
+/// Requests of about the last hour: a count that halves in 42 minutes.
+#[derive(Clone, Copy)]
+struct Uses {
+    count: f64,
+    at: Instant,
+}
+
+impl Uses {
+    fn new() -> Uses {
+        Uses {
+            count: 0.0,
+            at: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> f64 {
+        self.count * (-self.at.elapsed().as_secs_f64() / 3600.0).exp()
+    }
+
+    fn one_more(&mut self) {
+        *self = Uses {
+            count: self.now() + 1.0,
+            at: Instant::now(),
+        };
+    }
+}
+
 struct Entry {
     model: Model,
     serial: u64,
@@ -69,14 +100,16 @@ pub(super) struct Owner {
     threads: Arc<Threads>,
     machine: ReadMachine,
     commands: mpsc::WeakUnboundedSender<Command>,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<Place, Entry>,
+    /// Models that do not stay as the settings say.
+    stays: HashMap<String, (Model, Stay)>,
     /// Bytes of sessions that were dropped and are still being freed.
     leaving_bytes: u64,
     serial: u64,
     /// Models that wait for room, first come first served.
-    wanting: Vec<String>,
+    wanting: Vec<Place>,
     /// Requests for models that are being drained.
-    postponed: Vec<(Model, Waiter)>,
+    postponed: Vec<(Model, Place, Waiter)>,
 }
 
 impl Owner {
@@ -96,6 +129,7 @@ impl Owner {
             machine,
             commands,
             entries: HashMap::new(),
+            stays: HashMap::new(),
             leaving_bytes: 0,
             serial: 0,
             wanting: Vec::new(),
@@ -111,16 +145,31 @@ impl Owner {
                     Some(command) => self.handle(command),
                     None => return,
                 },
-                _ = idle_check.tick() => self.unload_idle(),
+                _ = idle_check.tick() => {
+                    self.unload_idle();
+                    self.restore_pinned();
+                }
             }
         }
     }
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Acquire { model, reply } => self.acquire(*model, reply),
-            Command::Return { id, serial } => self.returned(&id, serial),
-            Command::Ready { id, serial, result } => self.ready(&id, serial, result),
+            Command::Acquire {
+                model,
+                engine,
+                reply,
+            } => match self.place(&model, engine) {
+                Ok(place) => self.acquire(*model, place, reply),
+                Err(error) => self.cannot(*model, error, reply),
+            },
+            Command::Return { place, serial } => self.returned(&place, serial),
+            Command::Ready {
+                place,
+                serial,
+                took,
+                result,
+            } => self.ready(&place, serial, took, result),
             Command::Unloaded { memory_bytes } => {
                 self.leaving_bytes = self.leaving_bytes.saturating_sub(memory_bytes);
                 self.make_room();
@@ -129,14 +178,107 @@ impl Owner {
                 // A listener that has gone away does not keep the model.
                 let _ = reply.send(self.unload(&id));
             }
+            Command::Stay { model, stay } => self.stay(*model, stay),
             Command::States { reply } => {
                 let _ = reply.send(self.states());
+            }
+            Command::Survey { reply } => {
+                let _ = reply.send(self.survey());
             }
         }
     }
 
-    fn acquire(&mut self, model: Model, reply: Waiter) {
+    /// Where a request for a model goes: to the engine that was named, to where the model is already, or to
+    /// the first engine that runs it.
+    fn place(&self, model: &Model, engine: Option<&'static str>) -> Result<Place, EngineError> {
+        let at = |engine: &'static str| Place {
+            model: model.id.clone(),
+            engine,
+        };
+        if let Some(engine) = engine {
+            return Ok(at(engine));
+        }
+        let mut names = self.engines.iter().map(|engine| engine.card().name);
+        let held = names.find(|name| {
+            let entry = self.entries.get(&at(name));
+            entry.is_some_and(|entry| match &entry.state {
+                State::Loading { .. } => true,
+                State::Loaded { session, .. } => session.alive(),
+                State::Failed { .. } => false,
+            })
+        });
+        match held {
+            Some(engine) => Ok(at(engine)),
+            None => choose(self.engines, model, &(self.machine)(), &self.means).map(at),
+        }
+    }
+
+    /// No engine runs the model: said to the one who asked, and kept for listings.
+    fn cannot(&mut self, model: Model, error: EngineError, reply: Waiter) {
+        let place = Place {
+            model: model.id.clone(),
+            engine: "",
+        };
+        let entry = Entry {
+            model,
+            serial: self.next_serial(),
+            state: State::Failed {
+                error: error.clone(),
+                at: Instant::now(),
+            },
+        };
+        self.entries.insert(place, entry);
+        let _ = reply.send(Err(error));
+    }
+
+    fn stay(&mut self, model: Model, stay: Stay) {
         let id = model.id.clone();
+        match stay {
+            Stay::Usual => {
+                self.stays.remove(&id);
+            }
+            Stay::Idle(_) | Stay::Pinned => {
+                self.stays.insert(id, (model, stay));
+            }
+        }
+        self.restore_pinned();
+    }
+
+    fn is_pinned(&self, model: &str) -> bool {
+        matches!(self.stays.get(model), Some((_, Stay::Pinned)))
+    }
+
+    /// Loads what is pinned and not there, be it the first time or after it has ended.
+    fn restore_pinned(&mut self) {
+        let missing = |model: &Model| {
+            let mut mine = self.entries.iter().filter(|(at, _)| at.model == model.id);
+            !mine.any(|(_, entry)| match &entry.state {
+                State::Loading { .. } => true,
+                State::Loaded { session, .. } => session.alive(),
+                State::Failed { at, .. } => at.elapsed() <= RETRY_AFTER,
+            })
+        };
+        let pinned = |(model, stay): &(Model, Stay)| match stay {
+            Stay::Pinned if missing(model) => Some(model.clone()),
+            _ => None,
+        };
+        let wanted: Vec<Model> = self.stays.values().filter_map(pinned).collect();
+        for model in wanted {
+            // Nobody waits for it: the lease goes back at once.
+            let (reply, _) = oneshot::channel();
+            match self.place(&model, None) {
+                Ok(place) => self.acquire(model, place, reply),
+                Err(error) => self.cannot(model, error, reply),
+            }
+        }
+    }
+
+    fn acquire(&mut self, model: Model, id: Place, reply: Waiter) {
+        let nowhere = Place {
+            model: model.id.clone(),
+            engine: "",
+        };
+        self.entries.remove(&nowhere);
         let serial = self.next_serial();
         let changed = |entry: &Entry| entry.model.sha256 != model.sha256;
         if self
@@ -159,7 +301,7 @@ impl Owner {
             && *drain != Drain::No
         {
             if self.postponed.len() < WAITERS_MAX {
-                self.postponed.push((model, reply));
+                self.postponed.push((model, id, reply));
             } else {
                 let _ = reply.send(Err(EngineError::QueueFull {
                     waiting: WAITERS_MAX,
@@ -189,7 +331,7 @@ impl Owner {
                 }
             }
             State::Loaded { .. } => {
-                self.grant(&id, reply);
+                self.grant(&id, reply, None);
                 return;
             }
             State::Failed { error, .. } => {
@@ -201,7 +343,7 @@ impl Owner {
     }
 
     /// Hands out a lease; on a dead receiver the lease drops at once and returns by message.
-    fn grant(&mut self, id: &str, reply: Waiter) {
+    fn grant(&mut self, id: &Place, reply: Waiter, loaded_in: Option<Duration>) {
         let Some(commands) = self.commands.upgrade() else {
             return;
         };
@@ -213,22 +355,25 @@ impl Owner {
             session,
             leases,
             last_used,
+            uses,
             ..
         } = &mut entry.state
         {
             *leases += 1;
             *last_used = now;
+            uses.one_more();
             let lease = Lease {
                 session: Arc::clone(session),
-                id: id.to_owned(),
+                place: id.clone(),
                 serial: entry.serial,
+                loaded_in,
                 commands,
             };
             let _ = reply.send(Ok(lease));
         }
     }
 
-    fn returned(&mut self, id: &str, serial: u64) {
+    fn returned(&mut self, id: &Place, serial: u64) {
         let Some(entry) = self
             .entries
             .get_mut(id)
@@ -256,7 +401,13 @@ impl Owner {
         self.make_room();
     }
 
-    fn ready(&mut self, id: &str, serial: u64, result: Result<Arc<dyn Session>, EngineError>) {
+    fn ready(
+        &mut self,
+        id: &Place,
+        serial: u64,
+        took: Duration,
+        result: Result<Arc<dyn Session>, EngineError>,
+    ) {
         let last_used = self.next_serial();
         let Some(entry) = self
             .entries
@@ -272,7 +423,9 @@ impl Owner {
         match result {
             Ok(session) => {
                 tracing::info!(
-                    model = id,
+                    model = id.model,
+                    engine = id.engine,
+                    ms = took.as_millis() as u64,
                     bytes = session.facts().memory_bytes,
                     "model loaded"
                 );
@@ -282,9 +435,12 @@ impl Owner {
                     last_used,
                     idle_since: Instant::now(),
                     drain: Drain::No,
+                    loaded_in: took,
+                    uses: Uses::new(),
                 };
+                let mut caused = Some(took);
                 for waiter in waiters {
-                    self.grant(id, waiter);
+                    self.grant(id, waiter, caused.take());
                 }
             }
             Err(error) => self.fail(id, waiters, error),
@@ -292,8 +448,8 @@ impl Owner {
         self.make_room();
     }
 
-    fn fail(&mut self, id: &str, waiters: Vec<Waiter>, error: EngineError) {
-        tracing::warn!(model = id, %error, "model not loaded");
+    fn fail(&mut self, id: &Place, waiters: Vec<Waiter>, error: EngineError) {
+        tracing::warn!(model = id.model, engine = id.engine, %error, "model not loaded");
         for waiter in waiters {
             let _ = waiter.send(Err(error.clone()));
         }
@@ -325,7 +481,7 @@ impl Owner {
                 *drain = Drain::No;
             }
         }
-        let leaving = |entries: &HashMap<String, Entry>, id: &str| {
+        let leaving = |entries: &HashMap<Place, Entry>, id: &Place| {
             matches!(
                 entries.get(id),
                 Some(Entry {
@@ -340,22 +496,36 @@ impl Owner {
         let (stay, go): (Vec<_>, Vec<_>) = self
             .postponed
             .drain(..)
-            .partition(|(model, _)| leaving(&self.entries, &model.id));
+            .partition(|(_, place, _)| leaving(&self.entries, place));
         self.postponed = stay;
-        for (model, reply) in go {
-            self.acquire(model, reply);
+        for (model, place, reply) in go {
+            self.acquire(model, place, reply);
         }
     }
 
     /// Decides about one model; `false` when it has to go on waiting.
-    fn admit(&mut self, id: &str) -> bool {
+    fn admit(&mut self, id: &Place) -> bool {
         let Some(entry) = self.entries.get(id) else {
             return true;
         };
         let machine = (self.machine)();
-        let (engine, wanted) = match choose(self.engines, &entry.model, &machine, &self.means) {
-            Ok(choice) => choice,
-            Err(error) => return self.give_up(id, error),
+        let no = |why: String| EngineError::NoFit {
+            model: id.model.clone(),
+            why,
+        };
+        let named = |engine: &&&'static dyn Engine| engine.card().name == id.engine;
+        let Some(&engine) = self.engines.iter().find(named) else {
+            return self.give_up(id, no(format!("there is no engine `{}`", id.engine)));
+        };
+        let wanted = match engine.fit(&entry.model, &machine, &self.means) {
+            Fit::Runs {
+                memory_bytes_min,
+                memory_bytes,
+            } => Wanted {
+                memory_bytes_min,
+                memory_bytes,
+            },
+            Fit::No { why } => return self.give_up(id, no(format!("{}: {why}", id.engine))),
         };
         let budget = self.budget(&machine);
         let loaded = self.loaded();
@@ -363,19 +533,19 @@ impl Owner {
         match plan(wanted, &loaded, budget.saturating_sub(held)) {
             Plan::Refuse if held > 0 => false,
             Plan::Refuse => {
+                let kept = loaded.iter().filter(|model| model.pinned);
+                let kept: u64 = kept.map(|model| model.memory_bytes).sum();
                 let error = EngineError::TooBig {
-                    model: id.to_owned(),
+                    model: id.model.clone(),
                     needed_bytes: wanted.memory_bytes_min,
-                    budget_bytes: budget,
+                    budget_bytes: budget.saturating_sub(kept),
                 };
                 self.give_up(id, error)
             }
             Plan::Drain { ids } => {
-                for id in ids {
-                    if let Some(Entry {
-                        state: State::Loaded { drain, .. },
-                        ..
-                    }) = self.entries.get_mut(&id)
+                for (at, entry) in &mut self.entries {
+                    if let State::Loaded { drain, .. } = &mut entry.state
+                        && ids.contains(&name_of(at))
                         && *drain == Drain::No
                     {
                         *drain = Drain::ForRoom;
@@ -384,8 +554,14 @@ impl Owner {
                 false
             }
             Plan::Load { evict, .. } if !evict.is_empty() => {
-                for id in evict {
-                    tracing::info!(model = id, "model unloaded to make room");
+                let leaving: Vec<Place> = self
+                    .entries
+                    .keys()
+                    .filter(|at| evict.contains(&name_of(at)))
+                    .cloned()
+                    .collect();
+                for id in leaving {
+                    tracing::info!(model = id.model, "model unloaded to make room");
                     self.remove(&id);
                 }
                 false // goes on when their memory is free
@@ -397,7 +573,7 @@ impl Owner {
         }
     }
 
-    fn give_up(&mut self, id: &str, error: EngineError) -> bool {
+    fn give_up(&mut self, id: &Place, error: EngineError) -> bool {
         if let Some(Entry {
             state: State::Loading { waiters, .. },
             ..
@@ -409,7 +585,7 @@ impl Owner {
         true
     }
 
-    fn begin(&mut self, id: &str, engine: &'static dyn Engine, memory: u64) {
+    fn begin(&mut self, id: &Place, engine: &'static dyn Engine, memory: u64) {
         let Some(commands) = self.commands.upgrade() else {
             return;
         };
@@ -424,14 +600,35 @@ impl Owner {
             threads: Arc::clone(&self.threads),
             means: Arc::clone(&self.means),
         };
-        let (id, serial, model) = (id.to_owned(), entry.serial, entry.model.clone());
+        let (place, serial, model) = (id.clone(), entry.serial, entry.model.clone());
         tokio::spawn(async move {
+            let begun = Instant::now();
             let result = engine.load(&model, slot).await;
-            let _ = commands.send(Command::Ready { id, serial, result });
+            let _ = commands.send(Command::Ready {
+                place,
+                serial,
+                took: begun.elapsed(),
+                result,
+            });
         });
     }
 
+    /// Unloads a model wherever it is.
     fn unload(&mut self, id: &str) -> bool {
+        let places: Vec<Place> = self
+            .entries
+            .keys()
+            .filter(|place| place.model == id)
+            .cloned()
+            .collect();
+        let mut unloaded = false;
+        for place in places {
+            unloaded |= self.unload_from(&place);
+        }
+        unloaded
+    }
+
+    fn unload_from(&mut self, id: &Place) -> bool {
         match self.entries.get_mut(id).map(|entry| &mut entry.state) {
             Some(State::Loaded { leases: 0, .. }) => {
                 self.remove(id);
@@ -450,7 +647,7 @@ impl Owner {
     }
 
     /// Takes a session out and frees it on a blocking thread, for its last thread has to end first.
-    fn remove(&mut self, id: &str) {
+    fn remove(&mut self, id: &Place) {
         let Some(entry) = self.entries.remove(id) else {
             return;
         };
@@ -469,37 +666,61 @@ impl Owner {
     }
 
     fn unload_idle(&mut self) {
-        if self.settings.idle_unload_s == 0 {
-            return;
-        }
-        let limit = Duration::from_secs(self.settings.idle_unload_s);
-        let idle: Vec<String> = self
+        let usual = self.settings.idle_unload_s;
+        let limit = |model: &str| match self.stays.get(model) {
+            Some((_, Stay::Pinned)) => None,
+            Some((_, Stay::Idle(limit))) => Some(*limit),
+            Some((_, Stay::Usual)) | None => (usual > 0).then(|| Duration::from_secs(usual)),
+        };
+        let is_idle = |(at, entry): &(&Place, &Entry)| match &entry.state {
+            State::Loaded {
+                leases: 0,
+                idle_since,
+                ..
+            } => limit(&at.model).is_some_and(|limit| idle_since.elapsed() > limit),
+            _ => false,
+        };
+        let idle: Vec<Place> = self
             .entries
             .iter()
-            .filter(|(_, entry)| {
-                matches!(&entry.state, State::Loaded { leases: 0, idle_since, .. } if idle_since.elapsed() > limit)
-            })
-            .map(|(id, _)| id.clone())
+            .filter(is_idle)
+            .map(|(at, _)| at.clone())
             .collect();
-        for id in idle {
-            tracing::info!(model = id, "idle model unloaded");
-            self.remove(&id);
+        for at in idle {
+            tracing::info!(model = at.model, "idle model unloaded");
+            self.remove(&at);
         }
     }
 
     fn loaded(&self) -> Vec<Loaded> {
-        let of = |(id, entry): (&String, &Entry)| match &entry.state {
+        let of = |(at, entry): (&Place, &Entry)| match &entry.state {
             State::Loaded {
                 session,
                 leases,
                 last_used,
+                loaded_in,
+                uses,
                 ..
-            } => Some(Loaded {
-                id: id.clone(),
-                memory_bytes: session.facts().memory_bytes,
-                busy: *leases > 0,
-                last_used: *last_used,
-            }),
+            } => {
+                let holder = Holder {
+                    id: entry.serial,
+                    memory: Memory::Ram,
+                    bytes: session.facts().memory_bytes,
+                    reload_s: loaded_in.as_secs_f64(),
+                    uses_per_hour: uses.now(),
+                    pinned: self.is_pinned(&at.model),
+                    busy: *leases > 0,
+                };
+                Some(Loaded {
+                    id: name_of(at),
+                    memory_bytes: holder.bytes,
+                    busy: holder.busy,
+                    last_used: *last_used,
+                    value: holder.value(),
+                    reload_s: holder.reload_s,
+                    pinned: holder.pinned,
+                })
+            }
             State::Loading { .. } | State::Failed { .. } => None,
         };
         self.entries.iter().filter_map(of).collect()
@@ -525,8 +746,47 @@ impl Owner {
         (reachable.min(machine.memory_total_bytes) as f64 * self.settings.memory_share) as u64
     }
 
+    /// What each model is doing, wherever it does most.
     fn states(&self) -> HashMap<String, ModelState> {
-        let of = |entry: &Entry| match &entry.state {
+        let rank = |state: &ModelState| match state {
+            ModelState::Loaded { .. } => 2,
+            ModelState::Loading => 1,
+            ModelState::Failed { .. } => 0,
+        };
+        let mut states: HashMap<String, ModelState> = HashMap::new();
+        for (at, entry) in &self.entries {
+            let state = entry.view();
+            match states.get(&at.model) {
+                Some(known) if rank(known) >= rank(&state) => {}
+                _ => {
+                    states.insert(at.model.clone(), state);
+                }
+            }
+        }
+        states
+    }
+
+    fn survey(&self) -> Survey {
+        let budget = self.budget(&(self.machine)());
+        let places = self.entries.iter();
+        Survey {
+            places: places
+                .map(|(at, entry)| (at.clone(), entry.view()))
+                .collect(),
+            loaded: self.loaded(),
+            budget_bytes: budget.saturating_sub(self.loading_bytes() + self.leaving_bytes),
+        }
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+impl Entry {
+    fn view(&self) -> ModelState {
+        match &self.state {
             State::Loading { .. } => ModelState::Loading,
             State::Loaded { session, .. } => ModelState::Loaded {
                 engine: session.facts().engine,
@@ -537,17 +797,13 @@ impl Owner {
             State::Failed { error, .. } => ModelState::Failed {
                 why: error.to_string(),
             },
-        };
-        self.entries
-            .iter()
-            .map(|(id, entry)| (id.clone(), of(entry)))
-            .collect()
+        }
     }
+}
 
-    fn next_serial(&mut self) -> u64 {
-        self.serial += 1;
-        self.serial
-    }
+/// A place's name in plans.
+fn name_of(place: &Place) -> String {
+    format!("{}@{}", place.model, place.engine)
 }
 
 /// Asks the engines in their order; the first that fits runs the model.
@@ -556,23 +812,13 @@ fn choose(
     model: &Model,
     machine: &Machine,
     means: &Means,
-) -> Result<(&'static dyn Engine, Wanted), EngineError> {
+) -> Result<&'static str, EngineError> {
     let mut reasons = Vec::new();
     for engine in engines {
+        let name = engine.card().name;
         match engine.fit(model, machine, means) {
-            Fit::Runs {
-                memory_bytes_min,
-                memory_bytes,
-            } => {
-                return Ok((
-                    *engine,
-                    Wanted {
-                        memory_bytes_min,
-                        memory_bytes,
-                    },
-                ));
-            }
-            Fit::No { why } => reasons.push(format!("{}: {why}", engine.card().name)),
+            Fit::Runs { .. } => return Ok(name),
+            Fit::No { why } => reasons.push(format!("{name}: {why}")),
         }
     }
     Err(EngineError::NoFit {
