@@ -30,6 +30,7 @@ mod builtin; // the model that comes with the program, and a chat without any ne
 mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod documents; // the library: in, found, cited, deleted, killed
 mod embeddings; // vectors, with an engine that makes them and without
+mod flm; // FastFlowLM's faults, one by one
 mod health; // the first answer, and who may ask
 mod kernels; // the GPU's kernels: compiled, checked, kept, set aside; a chat on a software device
 mod lemonade; // models, pulls, policies and the log, below four prefixes
@@ -38,6 +39,7 @@ mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them
 mod responses; // OpenAI's Responses: items, events, what is kept
+mod routing; // lanes, fall-back, measurements, pins, and what is told of them
 mod scenarios; // forty conversations, the same tokens in every dialect
 mod service; // what systemd hears
 mod streams; // clients that leave, dawdle and break off; nothing is missing afterwards

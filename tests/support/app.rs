@@ -47,6 +47,22 @@ fn command(config_home: &Path) -> Command {
     command
 }
 
+/// Imports SmolLM2.
+fn import(config_home: &Path, data: &Path) {
+    let output = command(config_home)
+        .arg("import")
+        .arg(model_file())
+        .arg("--data")
+        .arg(data)
+        .output()
+        .expect("onebit runs");
+    assert!(
+        output.status.success(),
+        "import failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// Long enough for a debug build on a busy machine; a start takes well under a second.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -69,19 +85,30 @@ impl App {
     pub(crate) fn with_model(arguments: &[&str]) -> App {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
-        let output = command(folder.path())
-            .arg("import")
-            .arg(model_file())
-            .arg("--data")
-            .arg(&data)
-            .output()
-            .expect("onebit runs");
-        assert!(
-            output.status.success(),
-            "import failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        import(folder.path(), &data);
         let mut app = App::start(&data, arguments);
+        app._folder = Some(folder);
+        app
+    }
+
+    /// An appliance of its own with SmolLM2, whose data folder is prepared before it starts.
+    pub(crate) fn prepared(prepare: impl FnOnce(&Path)) -> App {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        import(folder.path(), &data);
+        prepare(&data);
+        let mut app = App::start(&data, &[]);
+        app._folder = Some(folder);
+        app
+    }
+
+    /// The same without any model of ours.
+    pub(crate) fn bare(prepare: impl FnOnce(&Path)) -> App {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        std::fs::create_dir_all(&data).expect("a data folder");
+        prepare(&data);
+        let mut app = App::start(&data, &[]);
         app._folder = Some(folder);
         app
     }
@@ -128,7 +155,8 @@ impl App {
 
     fn start_in(data: &Path, arguments: &[&str], builtin: &str, variables: &[(&str, &str)]) -> App {
         // The shell holds the appliance as long as its own input stays open, which is as long as this
-        // process lives: not even a killed test run leaves one behind.
+        // process lives: not even a killed test run leaves one behind. It waits for the end, so that the
+        // next one on the same data finds nobody there.
         let script = r#""$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT TERM; read -r _ <&3; exit 0"#;
         let mut guard = Command::new("sh")
             .args(["-c", &format!("exec 3<&0; {script}"), "sh"])
@@ -143,6 +171,9 @@ impl App {
                 cache().join("models/all-minilm-l6-v2"),
             )
             .envs(variables.iter().copied())
+            // FastFlowLM sees no NPU where these are set: no engine may inherit them.
+            .env("XRT_PATH", "/opt/xilinx/xrt")
+            .env("XILINX_XRT", "/opt/xilinx/xrt")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

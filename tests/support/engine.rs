@@ -18,6 +18,15 @@ pub(crate) fn fake_engine() -> PathBuf {
     path
 }
 
+/// Puts the fake engine where the appliance on `data` looks for `program`, with arguments of the test's own.
+pub(crate) fn install(data: &Path, program: &str, args: &str) {
+    let folder = data.join("engines").join(program).join("current");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(program);
+    std::fs::copy(fake_engine(), &path).unwrap();
+    std::fs::write(path.with_extension("args"), args).unwrap();
+}
+
 pub(crate) fn launcher() -> Launcher {
     Launcher::new(env!("CARGO_BIN_EXE_onebit"))
 }

@@ -100,7 +100,13 @@ fn options() -> Options {
         ..Options::default()
     };
     options.key = std::env::var("LLAMA_API_KEY").ok();
-    let mut args = std::env::args().skip(1);
+    // Installed under a real engine's name it is started with that engine's arguments; those of the test stand
+    // in a file beside it.
+    let program = std::env::current_exe().unwrap();
+    options.flm = program.file_name().is_some_and(|name| name == "flm");
+    let own = std::fs::read_to_string(program.with_extension("args")).unwrap_or_default();
+    let own: Vec<String> = own.split_whitespace().map(str::to_owned).collect();
+    let mut args = own.into_iter().chain(std::env::args().skip(1));
     while let Some(arg) = args.next() {
         let mut next = || args.next().unwrap_or_default();
         match arg.as_str() {

@@ -22,7 +22,6 @@ pub(super) fn ask(app: &App, requests: Vec<ChatRequest>) -> Events {
         let app = app.clone();
         let answer = async move { app.chat(request).await };
         answer
-            .map_ok(|answer| answer.map_err(AppError::from))
             .try_flatten_stream()
             .map_ok(move |event| (index, event))
             .boxed()

@@ -13,8 +13,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::body::RequestError;
 use super::{
-    anthropic, assets, documents, guard, health, lemonade, llamacpp, native, ollama, openai,
-    openapi, shared,
+    anthropic, assets, documents, guard, health, lane, lemonade, llamacpp, metrics, native, ollama,
+    openai, openapi, shared,
 };
 use crate::app::{App, new_id};
 use crate::domain::Scope;
@@ -343,6 +343,10 @@ fn single() -> Vec<Route> {
             lemonade::params::defaults,
         ),
         route(POST, "/internal/set", Owner, lemonade::params::set),
+        // where requests go, and what that costs
+        route(GET, "/v1/route/explain", Chat, native::route::explain),
+        route(GET, "/metrics", Chat, metrics::metrics),
+        route(GET, "/stats", Chat, native::stats::stats),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),
@@ -364,6 +368,20 @@ fn single() -> Vec<Route> {
             "/onebit/models/{id}",
             Owner,
             native::models::remove,
+        ),
+        route(POST, "/onebit/models/{id}/pin", Owner, native::choices::pin),
+        route(
+            POST,
+            "/onebit/models/{id}/unpin",
+            Owner,
+            native::choices::unpin,
+        ),
+        route(GET, "/onebit/logical", Chat, native::choices::list),
+        route(
+            Method::PUT,
+            "/onebit/logical/{name}",
+            Owner,
+            native::choices::put,
         ),
         route(GET, "/onebit/chats", Chat, native::chats::list),
         route(POST, "/onebit/chats", Chat, native::chats::create),
@@ -416,6 +434,7 @@ pub fn router(app: App) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn(in_shape))
+        .layer(from_fn(lane::carry))
         .layer(from_fn_with_state(app.clone(), guard::check))
         .layer(from_fn(log))
         .with_state(app)

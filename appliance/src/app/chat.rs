@@ -1,75 +1,85 @@
-//! One answer: find the model, load it, write the prompt in its own form, and hand over its events.
+//! One answer: route it, load the model, write the prompt in its own form, and hand over its events.
+//!
+//! Owns the way from a request to its first byte. A lane that fails before that is followed by the next one;
+//! [`super::answer`] reads on from there.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Instant;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
 
-use super::{App, AppError, Reader, new_id};
+use super::{
+    Aboard, Answer, App, AppError, Pick, Reader, RouteNote, Trail, ask_of, carried, new_id,
+    rates_key,
+};
 use crate::domain::{ChatEvent, ChatRequest, Citation, Input, Model, ModelFormat, Sampling, Shape};
 use crate::engines::pool::Lease;
-use crate::engines::{EngineError, Events, ternary};
+use crate::engines::route::{Ask, Priority};
+use crate::engines::{EngineError, Events, Task, ternary};
 
 /// Prompts above this are split into tokens on a blocking thread: 16 kB take about a millisecond. So are
 /// shapes compiled, of which a large one takes tens of them.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
-/// The events of one answer; dropping it cancels the answer. It holds the model in memory.
-pub struct Answer {
-    /// The model that answers.
-    pub model: Model,
-    events: Events,
-    _lease: Arc<Lease>,
+/// A request on its way, and where it may still go.
+pub(super) struct Journey {
+    app: App,
+    request: ChatRequest,
+    picks: VecDeque<Pick>,
+    trail: Trail,
+    note: RouteNote,
+    priority: Priority,
+    /// Lanes that have failed.
+    failed: Vec<&'static str>,
+    /// The first lane's error, which is what the client hears if nobody answers.
+    error: Option<AppError>,
 }
 
-impl Stream for Answer {
-    type Item = Result<ChatEvent, EngineError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.events.as_mut().poll_next(context)
-    }
+/// A request that an engine has taken.
+pub(super) struct Begun {
+    pub(super) pick: Pick,
+    pub(super) events: Events,
+    /// The passages that the answer is made from.
+    pub(super) sources: Vec<Citation>,
+    /// Counts as running while it lives.
+    pub(super) _aboard: Aboard,
+    /// Requests that ran on the lane already.
+    pub(super) beside: usize,
+    pub(super) _lease: Arc<Lease>,
 }
 
 impl App {
-    /// Answers a request. Resolves when the request is checked and stands in the model's queue.
+    /// Answers a request. Resolves when the request is checked and stands in a model's queue.
     ///
     /// # Errors
-    /// The model is not known or cannot be loaded, the prompt cannot be made or is too long, the queue is full.
-    pub async fn chat(&self, mut request: ChatRequest) -> Result<Answer, AppError> {
-        let (model, lease) = self.load(&request.model).await?;
-        request.sampling = request.sampling.or(super::builtin::usual(&model));
-        let sources = match request.shelf.take() {
-            Some(shelf) => {
-                let room = lease.facts().context_length;
-                self.put_passages(&mut request, shelf, room).await?
-            }
-            None => Vec::new(),
+    /// The model is not known, no lane can run it or none could load it, the prompt cannot be made or is too
+    /// long, the queue is full.
+    pub async fn chat(&self, request: ChatRequest) -> Result<Answer, AppError> {
+        let arrived = Instant::now();
+        let (wish, note) = carried();
+        let trail = Trail::of(&request, wish.session.as_deref());
+        let ask = Ask {
+            lane: wish.lane.as_deref(),
+            priority: wish.priority,
+            preset: wish.preset.unwrap_or_default(),
+            ..ask_of(&request)
         };
-        let reader = self.put_in_words(&mut request, &lease)?;
-        let lease = Arc::new(lease);
-        let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;
-        let events = if quick {
-            lease.chat(request)?
-        } else {
-            let lease = Arc::clone(&lease);
-            let asked = tokio::task::spawn_blocking(move || lease.chat(request));
-            asked
-                .await
-                .map_err(|panic| EngineError::Failed(panic.to_string()))??
+        let routed = self.route(&request.model, &ask, &trail).await?;
+        note.write(routed.header);
+        let mut journey = Journey {
+            app: self.clone(),
+            request,
+            picks: routed.picks.into(),
+            trail,
+            note,
+            priority: wish.priority,
+            failed: Vec::new(),
+            error: None,
         };
-        let events = match reader {
-            Some(reader) => read(events, reader),
-            None => events,
-        };
-        Ok(Answer {
-            model,
-            events: match sources.is_empty() {
-                true => events,
-                false => with_sources(events, sources),
-            },
-            _lease: lease,
-        })
+        let begun = journey.go_on().await?;
+        Ok(Answer::new(self, journey, begun, arrived))
     }
 
     /// How an answer of this model is sampled where a request leaves it open. What an engine on another machine does
@@ -87,7 +97,7 @@ impl App {
     /// # Errors
     /// The model is not known or cannot be loaded, the prompt cannot be made, the engine does not count.
     pub async fn count(&self, mut request: ChatRequest) -> Result<usize, AppError> {
-        let (_, lease) = self.load(&request.model).await?;
+        let (_, lease) = self.load_for(&request.model, Task::Count).await?;
         self.put_in_words(&mut request, &lease)?;
         if input_bytes(&request.input) <= INLINE_BYTES_MAX {
             return Ok(lease.count(request.input)?);
@@ -125,19 +135,153 @@ impl App {
     }
 }
 
-/// The answer's events with the passages behind the first of them, which tells that the request stands in the queue.
-fn with_sources(events: Events, sources: Vec<Citation>) -> Events {
-    let mut sources = Some(sources);
-    let told = move |event: Result<ChatEvent, EngineError>| {
-        let sources = match event.is_ok() {
-            true => sources
-                .take()
-                .map(|sources| Ok(ChatEvent::Sources(sources))),
-            false => None,
+impl Journey {
+    /// Whether there is another lane to try.
+    pub(super) fn may_go_on(&self, error: &EngineError) -> bool {
+        !self.picks.is_empty() && moves_on(error)
+    }
+
+    /// Goes on after a lane that took the request has failed.
+    pub(super) fn retry(
+        mut self,
+        failed: &Pick,
+        error: EngineError,
+    ) -> BoxFuture<'static, (Journey, Result<Begun, AppError>)> {
+        self.moved(failed, error.into());
+        Box::pin(async move {
+            let begun = self.go_on().await;
+            (self, begun)
+        })
+    }
+
+    /// Sends the request to the next lane that takes it.
+    async fn go_on(&mut self) -> Result<Begun, AppError> {
+        while let Some(pick) = self.picks.pop_front() {
+            let error = match self.start(&pick).await {
+                Ok(begun) => return Ok(begun),
+                Err(error) => error,
+            };
+            let goes_on = match &error {
+                AppError::Engine(error) => moves_on(error),
+                // What the model's template refuses another engine's may take, but the person should know.
+                _ => false,
+            };
+            if !goes_on || self.picks.is_empty() {
+                self.app
+                    .inner
+                    .meter
+                    .lane(pick.lane.name)
+                    .ended(super::Outcome::Failed);
+                return Err(self.error.take().unwrap_or(error));
+            }
+            self.moved(&pick, error);
+        }
+        let stopped = || AppError::Engine(EngineError::Stopped);
+        Err(self.error.take().unwrap_or_else(stopped))
+    }
+
+    fn moved(&mut self, failed: &Pick, error: AppError) {
+        let Some(next) = self.picks.front() else {
+            return;
         };
-        stream::iter([event].into_iter().chain(sources))
-    };
-    events.flat_map(told).boxed()
+        tracing::warn!(
+            lane = failed.lane.name,
+            model = failed.model.id,
+            next = next.lane.name,
+            %error,
+            "the lane failed before its first byte; the request goes on"
+        );
+        self.app.inner.meter.moved(failed.lane.name);
+        self.failed.push(failed.lane.name);
+        self.note.write(format!(
+            "lane={} model={} reason=fell-back eta_ms={:.0} joules={:.0} from={}",
+            next.lane.name,
+            next.model.id,
+            next.eta_s * 1e3,
+            next.joules,
+            self.failed.join(",")
+        ));
+        self.error.get_or_insert(error);
+    }
+
+    async fn start(&mut self, pick: &Pick) -> Result<Begun, AppError> {
+        let app = &self.app;
+        let flights = &app.inner.flights;
+        let beside = flights.pressure(&pick.lane, &pick.model.id).active;
+        let aboard = flights.begin(&pick.lane, &pick.model.id, pick.eta_s, self.priority);
+        let lease = app.inner.pool.session_on(&pick.model, pick.engine).await?;
+        if let Some(took) = lease.loaded_in() {
+            app.inner
+                .meter
+                .loaded(&pick.lane, rates_key(&pick.model), took);
+        }
+        // The last lane may have the request itself.
+        let mut request = match self.picks.is_empty() {
+            true => std::mem::replace(
+                &mut self.request,
+                ChatRequest::new("", Input::Tokens(Vec::new())),
+            ),
+            false => self.request.clone(),
+        };
+        request.sampling = request.sampling.or(super::builtin::usual(&pick.model));
+        let sources = match request.shelf.take() {
+            Some(shelf) => {
+                let room = lease.facts().context_length;
+                app.put_passages(&mut request, shelf, room).await?
+            }
+            None => Vec::new(),
+        };
+        let reader = app.put_in_words(&mut request, &lease)?;
+        let lease = Arc::new(lease);
+        let turn = match self.priority {
+            Priority::Interactive => None,
+            Priority::Background => Some(flights.turn(pick.lane.slots, || lease.load()).await?),
+        };
+        let quick = request.shape == Shape::Free && input_bytes(&request.input) <= INLINE_BYTES_MAX;
+        let events = if quick {
+            lease.chat(request)?
+        } else {
+            let lease = Arc::clone(&lease);
+            let asked = tokio::task::spawn_blocking(move || lease.chat(request));
+            asked
+                .await
+                .map_err(|panic| EngineError::Failed(panic.to_string()))??
+        };
+        drop(turn);
+        app.inner
+            .affinity
+            .landed(&self.trail, pick.lane.name, &pick.model.id);
+        Ok(Begun {
+            pick: pick.clone(),
+            events: match reader {
+                Some(reader) => read(events, reader),
+                None => events,
+            },
+            sources,
+            _aboard: aboard,
+            beside,
+            _lease: lease,
+        })
+    }
+}
+
+/// Whether another lane may do what this one could not. What is wrong with the request itself is wrong everywhere;
+/// a prompt that is too long here may fit there.
+fn moves_on(error: &EngineError) -> bool {
+    match error {
+        EngineError::NoFit { .. }
+        | EngineError::TooBig { .. }
+        | EngineError::LoadFailed { .. }
+        | EngineError::Unsupported(_)
+        | EngineError::QueueFull { .. }
+        | EngineError::PromptTooLong { .. }
+        | EngineError::NoTemplate
+        | EngineError::Failed(_)
+        | EngineError::Stopped => true,
+        EngineError::EmptyPrompt | EngineError::BadToken { .. } | EngineError::BadShape { .. } => {
+            false
+        }
+    }
 }
 
 /// The answer's events with thoughts and calls told apart from words.

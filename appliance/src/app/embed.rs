@@ -1,10 +1,15 @@
 //! Texts to vectors, by whichever model can.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{App, AppError};
+use super::{App, AppError, Pick, Trail, carried, rates_key};
 use crate::domain::Model;
 use crate::engines::EngineError;
+use crate::engines::lanes::Work;
+use crate::engines::route::Ask;
+
+/// Bytes of one token, about.
+const TOKEN_BYTES: usize = 4;
 
 /// What a text to embed may come as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +34,53 @@ pub struct Embedded {
 }
 
 impl App {
-    /// Makes one vector for each input.
+    /// Makes one vector for each input, on the lane that the router finds best.
     ///
     /// # Errors
     /// The model is not known or cannot be loaded, or it makes no vectors: the message says what does.
     pub async fn embed(&self, name: &str, inputs: Vec<EmbedInput>) -> Result<Embedded, AppError> {
-        let begun = Instant::now();
-        let (model, lease) = self.load(name).await?;
-        let load = begun.elapsed();
+        let (wish, note) = carried();
+        let ask = Ask {
+            work: Work::Embed,
+            prompt_tokens: inputs.iter().map(EmbedInput::tokens).sum(),
+            lane: wish.lane.as_deref(),
+            priority: wish.priority,
+            preset: wish.preset.unwrap_or_default(),
+            ..Ask::default()
+        };
+        let routed = match self.route(name, &ask, &Trail::default()).await {
+            Err(AppError::NoLane(_)) => {
+                return Err(AppError::NoEmbeddings(self.model(name).await?.id));
+            }
+            routed => routed?,
+        };
+        note.write(routed.header);
+        let mut failed = None;
+        for pick in routed.picks {
+            let flights = &self.inner.flights;
+            let _aboard = flights.begin(&pick.lane, &pick.model.id, pick.eta_s, wish.priority);
+            match self.embed_on(&pick, inputs.clone()).await {
+                Err(AppError::Engine(error)) => {
+                    failed.get_or_insert(error);
+                }
+                ended => return ended,
+            }
+        }
+        Err(match failed {
+            Some(EngineError::Unsupported(_)) | None => {
+                AppError::NoEmbeddings(self.model(name).await?.id)
+            }
+            Some(error) => error.into(),
+        })
+    }
+
+    async fn embed_on(&self, pick: &Pick, inputs: Vec<EmbedInput>) -> Result<Embedded, AppError> {
+        let model = &pick.model;
+        let lease = self.inner.pool.session_on(model, pick.engine).await?;
+        if let Some(took) = lease.loaded_in() {
+            let meter = &self.inner.meter;
+            meter.loaded(&pick.lane, rates_key(model), took);
+        }
         let mut texts = Vec::with_capacity(inputs.len());
         for input in inputs {
             texts.push(match input {
@@ -44,22 +88,28 @@ impl App {
                 EmbedInput::Tokens(tokens) => self.detokenize(&model.id, &tokens).await?,
             });
         }
-        let vectors = match lease.embed(texts.clone()).await {
-            Ok(vectors) => vectors,
-            Err(EngineError::Unsupported(_)) => return Err(AppError::NoEmbeddings(model.id)),
-            Err(error) => return Err(error.into()),
-        };
+        let vectors = lease.embed(texts.clone()).await?;
         let mut tokens = Some(0);
         for text in texts {
             let count = self.tokenize(&model.id, text, true, false).await;
             tokens = tokens.zip(count.ok()).map(|(sum, more)| sum + more.len());
         }
         Ok(Embedded {
-            model,
+            model: model.clone(),
             vectors,
             tokens,
-            load,
+            load: lease.loaded_in().unwrap_or_default(),
         })
+    }
+}
+
+impl EmbedInput {
+    /// About how many tokens it has.
+    fn tokens(&self) -> usize {
+        match self {
+            EmbedInput::Text(text) => text.len() / TOKEN_BYTES,
+            EmbedInput::Tokens(tokens) => tokens.len(),
+        }
     }
 }
 

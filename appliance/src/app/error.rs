@@ -65,6 +65,9 @@ pub enum AppError {
     /// The name cannot be used.
     #[error("`{0}` has nothing that a model's name can be made of; give one with --name")]
     BadName(String),
+    /// Another model has the name.
+    #[error("{0} is a model already; choose another name")]
+    NameTaken(String),
     /// The model answers somebody now.
     #[error("{0} is in use; unload it first")]
     InUse(String),
@@ -142,7 +145,9 @@ impl Failing for AppError {
             | AppError::BadName(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => Kind::BadRequest,
-            AppError::InUse(_) | AppError::ComesWithTheProgram(_) => Kind::Conflict,
+            AppError::InUse(_) | AppError::ComesWithTheProgram(_) | AppError::NameTaken(_) => {
+                Kind::Conflict
+            }
             AppError::NoLabel(_) => Kind::EngineDown,
             AppError::File { .. }
             | AppError::Measure(_)
@@ -163,6 +168,7 @@ impl Failing for AppError {
             AppError::TurnNotFound(_) => Some("turn_not_found"),
             AppError::TooManyTurns(_) => Some("queue_full"),
             AppError::InUse(_) => Some("model_in_use"),
+            AppError::NameTaken(_) => Some("name_taken"),
             AppError::ComesWithTheProgram(_) => Some("model_built_in"),
             AppError::NoLane(_) => Some("no_lane"),
             AppError::NoVocabulary(_) | AppError::FillsNoGaps(_) | AppError::NoEmbeddings(_) => {

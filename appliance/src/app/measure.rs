@@ -1,6 +1,7 @@
 //! Measurements of a model: perplexity, the gate for correctness.
 
 use super::{App, AppError};
+use crate::engines::Task;
 
 /// Perplexity of a text under a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +29,7 @@ impl App {
         context: usize,
         mut progress: impl FnMut(usize, usize, f64),
     ) -> Result<Perplexity, AppError> {
-        let (_, lease) = self.load(model).await?;
+        let (_, lease) = self.load_for(model, Task::Score).await?;
         let tokens = lease.tokens(text)?;
         let context = context
             .min(lease.facts().context_length.saturating_sub(1))

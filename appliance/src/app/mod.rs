@@ -3,31 +3,40 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+mod affinity;
+mod answer;
 pub mod backup;
 mod bench;
 mod builtin;
 pub mod catalog;
 mod chat;
+mod choices;
 mod details;
 pub mod documents;
 mod downloads;
 mod embed;
 mod error;
+mod flights;
+mod foreign;
 mod hardware;
 pub mod journal;
 mod kernels;
 mod measure;
+mod meter;
 mod models;
 mod policy;
 mod prompt;
 mod registrations;
 mod routing;
+mod stats;
 mod tokens;
 mod turns;
 pub mod update;
+mod wish;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use onebit_kernels::threads::Threads;
@@ -39,30 +48,41 @@ use crate::engines::pool::Pool;
 use crate::engines::programs::Programs;
 use crate::engines::{ENGINES, Means};
 use crate::fetch::{Fetch, Policy};
-use crate::host::{self, Host};
+use crate::host::{self, Gpu, Host};
 use crate::store::Store;
 
+use affinity::{Affinity, Trail};
+pub use answer::Answer;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
-pub use chat::Answer;
+use chat::{Begun, Journey};
 pub use details::Details;
 pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
+use flights::{Aboard, Flights, Pressure};
 pub use hardware::{Activity, Hardware, ProgramFact};
 pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
+use meter::{Clock, Meter, Outcome, key as rates_key};
+pub use meter::{Decided, LaneNumbers, MeterNumbers, RateNumbers, Series};
 pub use models::{ModelStatus, NewModel};
 pub use policy::check_regex;
 use prompt::Reader;
 pub use registrations::Registered;
+pub use routing::{Explained, Ranked};
+use routing::{Pick, ask_of};
+pub use stats::Numbers;
 pub use tokens::{Gap, Token};
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
+use wish::carried;
+pub use wish::{RouteNote, Wish, carrying};
 
 // What `api` needs of the layers below, so that it depends on this one alone.
 pub use crate::engines::EngineError;
 #[cfg(test)]
 pub(crate) use crate::engines::Load;
 pub use crate::engines::pool::ModelState;
+pub use crate::engines::route::{Ask, Preset, Priority};
 pub use crate::store::{
     Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse, StoredText, Watch,
     new_id, now_ms,
@@ -93,6 +113,15 @@ struct Inner {
     library: documents::Library,
     /// Computing threads, shared by engines and the library.
     threads: Arc<Threads>,
+    affinity: Affinity,
+    flights: Flights,
+    meter: Meter,
+    facts: routing::Facts,
+    /// Set once the store's rates have been read.
+    remembered: tokio::sync::OnceCell<()>,
+    /// Whether changed rates are about to be written.
+    saving: AtomicBool,
+    gpus: Vec<Gpu>,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
     started: Instant,
@@ -145,7 +174,8 @@ impl App {
     /// The data directory cannot be used.
     pub fn open(config: Config) -> Result<App, AppError> {
         let store = Store::open(&config.data_dir)?;
-        let cores = physical_cores();
+        let host = Host::read(Path::new("/"));
+        let cores = physical_cores(&host);
         let threads = match config.ternary.threads {
             0 => cores,
             set => set,
@@ -173,6 +203,13 @@ impl App {
             turns: turns::Turns::default(),
             library: documents::Library::new(),
             threads,
+            affinity: Affinity::default(),
+            flights: Flights::default(),
+            meter: Meter::default(),
+            facts: routing::Facts::default(),
+            remembered: tokio::sync::OnceCell::new(),
+            saving: AtomicBool::new(false),
+            gpus: host.gpus,
             builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),
             cores,
@@ -182,7 +219,7 @@ impl App {
         })
     }
 
-    /// Settles what the last run left unfinished; for the process that serves, once, at its start.
+    /// Settles what the last run left unfinished and loads what is to stay loaded; for the process that serves, once, at its start.
     ///
     /// # Errors
     /// The store fails.
@@ -197,7 +234,14 @@ impl App {
                 "answers that the last run left unfinished were marked"
             );
         }
-        Ok(())
+        // Answers are given meanwhile: it is another program's time.
+        let app = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.find_flm_models().await {
+                tracing::warn!(%error, "models of FastFlowLM are not listed");
+            }
+        });
+        self.load_pinned().await
     }
 
     /// The settings.
@@ -237,10 +281,10 @@ impl App {
 }
 
 /// Cores of which each has its own vector units; logical ones where the system tells no topology.
-fn physical_cores() -> usize {
-    let cpu = Host::read(Path::new("/")).cpu;
+fn physical_cores(host: &Host) -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
-    cpu.cores
+    host.cpu
+        .cores
         .map_or(logical, |physical| physical.min(logical))
         .max(1)
 }

@@ -10,11 +10,10 @@ use onebit_kernels::model::Config;
 use sha2::{Digest, Sha256};
 
 use super::{App, AppError};
-use crate::domain::model::{slug, suggestions};
+use crate::domain::model::slug;
 use crate::domain::{Model, ModelFormat};
-use crate::engines::Load;
 use crate::engines::pool::{Lease, ModelState};
-use crate::engines::route::{Ask, Preset};
+use crate::engines::{Load, Task};
 use crate::store::{new_id, now_ms};
 
 /// Bytes copied and hashed at a time: large enough that system calls do not count.
@@ -68,44 +67,32 @@ impl App {
         Ok(models.into_iter().map(status).collect())
     }
 
-    /// Finds a model by name; an empty name means the default model.
+    /// Finds a model by name; an empty name means the default model, and a name that stands for several
+    /// models the one that a plain request would get.
     ///
     /// # Errors
     /// [`AppError::ModelNotFound`] with names that look like it, or [`AppError::NoModels`].
     pub async fn model(&self, name: &str) -> Result<Model, AppError> {
-        let mut all = self.registry().await?;
-        if all.is_empty() && name.is_empty() {
-            return Err(AppError::NoModels);
-        }
-        let same = |model: &Model| model.id.eq_ignore_ascii_case(name);
-        let found = match name {
-            "" => Some(0),
-            _ => all.iter().position(same),
-        };
-        match found {
-            Some(index) => Ok(all.swap_remove(index)),
-            None => Err(AppError::ModelNotFound {
-                asked: name.to_owned(),
-                suggestions: suggestions(name, all.iter().map(|model| model.id.as_str())),
-            }),
-        }
+        self.meant(name).await
     }
 
-    /// Returns a model loaded.
+    /// Returns a model loaded where a plain request would go.
     ///
     /// # Errors
     /// It is not known, or cannot be loaded.
     pub async fn load(&self, name: &str) -> Result<(Model, Lease), AppError> {
-        // `auto` and its presets are decided by the router; everything else is meant as written.
-        let chosen;
-        let name = if Preset::from_model(name).is_some() {
-            chosen = self.explain(name, &Ask::default()).await?.model;
-            &chosen
-        } else {
-            name
-        };
         let model = self.model(name).await?;
         let lease = self.inner.pool.session(&model).await?;
+        Ok((model, lease))
+    }
+
+    /// Returns a model loaded where a task is done.
+    ///
+    /// # Errors
+    /// It is not known, or cannot be loaded.
+    pub async fn load_for(&self, name: &str, task: Task) -> Result<(Model, Lease), AppError> {
+        let model = self.model(name).await?;
+        let lease = self.inner.pool.session_for(&model, task).await?;
         Ok((model, lease))
     }
 
@@ -115,6 +102,10 @@ impl App {
     /// It is not known.
     pub async fn unload(&self, name: &str) -> Result<bool, AppError> {
         let model = self.model(name).await?;
+        if self.pins().await?.contains(&model.id) {
+            // Otherwise it would come back at once.
+            self.pin(&model.id, false).await?;
+        }
         Ok(self.inner.pool.unload(&model.id).await)
     }
 

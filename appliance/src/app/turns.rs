@@ -407,7 +407,7 @@ impl App {
                     turn.push(TurnEvent::Chat(event));
                 }
                 Some(Err(error)) => {
-                    failure = Some(AppError::Engine(error));
+                    failure = Some(error);
                     break None;
                 }
                 None => break None,
@@ -484,7 +484,9 @@ impl Meter {
 
     fn take(&mut self, event: &ChatEvent) {
         match event {
-            ChatEvent::Queued { prompt_tokens } => self.prompt_tokens = *prompt_tokens,
+            ChatEvent::Queued { prompt_tokens } => {
+                self.prompt_tokens = prompt_tokens.unwrap_or_default();
+            }
             ChatEvent::Piece(piece) => {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);

@@ -65,10 +65,6 @@ impl Client {
         Client { address }
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
-        whole(self.send(Method::POST, path, Some(body)).await?).await
-    }
-
     /// Posts a file's bytes as they are read.
     pub(super) async fn upload(&self, path: &str, file: &Path) -> Result<Value, Failed> {
         let cannot = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
@@ -103,6 +99,10 @@ impl Client {
 
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failed> {
         whole(self.send(Method::DELETE, path, None).await?).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
+        whole(self.send(Method::POST, path, Some(body)).await?).await
     }
 
     /// Posts and reads the answer as server-sent events.

@@ -8,6 +8,7 @@
 mod backup;
 mod bench;
 mod chat;
+mod choices;
 mod client;
 mod convert;
 mod docs;
@@ -86,6 +87,18 @@ enum Command {
     Docs(docs::DocsCommand),
     /// Tell where a request would run, and why.
     Route(route::RouteArgs),
+    /// Keep a model loaded.
+    Pin {
+        /// The model's name.
+        model: String,
+    },
+    /// Let a pinned model go again.
+    Unpin {
+        /// The model's name.
+        model: String,
+    },
+    /// Give several artifacts of a model one name, among which the router chooses.
+    Group(choices::GroupArgs),
     /// The programs behind the models: list, install, build, remove, roll back.
     #[command(subcommand)]
     Engines(engines::EnginesCommand),
@@ -187,6 +200,9 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Pull(args) => pull::run(config, args, json).await,
         Command::Docs(command) => docs::run(config, command, json).await,
         Command::Route(args) => route::run(config, args, json).await,
+        Command::Pin { model } => choices::pin(config, &model, true, json).await,
+        Command::Unpin { model } => choices::pin(config, &model, false, json).await,
+        Command::Group(args) => choices::group(config, &args, json).await,
         Command::Engines(command) => engines::run(config, command, json).await,
         Command::Kernels(command) => kernels::run(config, command, json).await,
         Command::Models => models::list(config, json).await,

@@ -70,6 +70,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     {
         tracing::warn!("some answers could not be stored as far as they had come");
     }
+    app.save_rates().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -381,10 +381,10 @@ impl From<&Finish> for Stats {
 /// One event of an answer. The last one is always `Finished`, or the stream ends in an error.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChatEvent {
-    /// The prompt has been counted and the request stands in the queue.
+    /// An engine has taken the request. Comes first and once.
     Queued {
-        /// Tokens of the prompt.
-        prompt_tokens: usize,
+        /// Tokens of the prompt; `None` where the engine tells only at the end.
+        prompt_tokens: Option<usize>,
     },
     /// The passages that the answer is made from; at most once, and before any text.
     Sources(Vec<Citation>),

@@ -141,6 +141,10 @@ fn command(program: &Path, tag: &str, seat: &Seat) -> Spec {
 pub struct Listed {
     pub tag: String,
     pub installed: bool,
+    /// Bytes of memory that it takes, where FLM tells.
+    pub bytes: Option<u64>,
+    /// Its context window, where FLM tells.
+    pub context: Option<u64>,
 }
 
 /// Asks FLM which models it knows and has.
@@ -163,6 +167,9 @@ fn parse_list(text: &str) -> Vec<Listed> {
             Some(Listed {
                 tag: m["name"].as_str()?.to_owned(),
                 installed: m["installed"] == true,
+                // Gigabytes, with decimals.
+                bytes: m["footprint"].as_f64().map(|gb| (gb * 1e9) as u64),
+                context: m["default_context_length"].as_u64(),
             })
         };
         return models.iter().filter_map(one).collect();
@@ -174,6 +181,8 @@ fn parse_list(text: &str) -> Vec<Listed> {
         Some(Listed {
             tag: tag.to_owned(),
             installed: line.contains('\u{2705}'),
+            bytes: None,
+            context: None,
         })
     };
     text.lines().filter_map(line).collect()
@@ -206,7 +215,9 @@ mod tests {
                 list[0],
                 Listed {
                     tag: "qwen3:0.6b".into(),
-                    installed: true
+                    installed: true,
+                    bytes: None,
+                    context: None,
                 },
                 "{text}"
             );
@@ -214,7 +225,9 @@ mod tests {
                 list[1],
                 Listed {
                     tag: "qwen3:4b".into(),
-                    installed: false
+                    installed: false,
+                    bytes: None,
+                    context: None,
                 }
             );
             assert_eq!(list.len(), 2);

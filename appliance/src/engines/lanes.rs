@@ -74,6 +74,8 @@ impl Abilities {
     pub const LOGPROBS: Self = Self(4);
     pub const VISION: Self = Self(8);
     pub const SEED: Self = Self(16);
+    /// Answers held to a regular expression or a grammar, which OpenAI's wire has no word for.
+    pub const PATTERN: Self = Self(32);
     /// Everything an OpenAI-compatible server of the better sort does.
     pub const ALL: Self = Self(31);
 
@@ -98,10 +100,11 @@ impl Abilities {
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let all = [
             (1, "tools"),
-            (2, "grammar"),
+            (2, "schemas"),
             (4, "logprobs"),
             (8, "images"),
             (16, "seed"),
+            (32, "patterns"),
         ];
         all.into_iter()
             .filter(move |(bit, _)| self.0 & bit != 0)
@@ -261,6 +264,18 @@ impl Average {
 /// Prompt lengths that are measured apart: prefill is far from linear at both ends.
 const PREFILL_BOUNDS: [usize; 3] = [128, 1024, 8192];
 
+/// The names that averages are stored by, in the order of [`Rates::each`].
+pub const RATES: [&str; 8] = [
+    "prefill_128",
+    "prefill_1024",
+    "prefill_8192",
+    "prefill_more",
+    "decode",
+    "load",
+    "overhead",
+    "watts",
+];
+
 /// What one lane does with one model, measured, or seeded until it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
@@ -322,6 +337,28 @@ impl Rates {
         )
     }
 
+    /// Every average under the name that it is stored by.
+    #[must_use]
+    pub fn each(&self) -> [(&'static str, Average); 8] {
+        let [a, b, c, d] = self.prefill_tps;
+        let (decode, load) = (self.decode_tps, self.load_s);
+        let all = [a, b, c, d, decode, load, self.overhead_s, self.watts];
+        std::array::from_fn(|i| (RATES[i], all[i]))
+    }
+
+    /// Puts a stored average back; names that a later version wrote are left out.
+    pub fn put(&mut self, name: &str, average: Average) {
+        let [a, b, c, d] = &mut self.prefill_tps;
+        let (decode, load) = (&mut self.decode_tps, &mut self.load_s);
+        let (overhead, watts) = (&mut self.overhead_s, &mut self.watts);
+        let all = [a, b, c, d, decode, load, overhead, watts];
+        for (known, place) in RATES.into_iter().zip(all) {
+            if known == name {
+                *place = average;
+            }
+        }
+    }
+
     fn prefill(&self, tokens: usize) -> &Average {
         &self.prefill_tps[PREFILL_BOUNDS
             .iter()
@@ -369,6 +406,19 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_come_back_by_name() {
+        let mut measured = Rates::guess(Silicon::Cpu, 1 << 30, 1 << 30);
+        measured.observe(500, 2.0, 100, 4.0);
+        measured.load_s.observe(3.0);
+        let mut back = Rates::guess(Silicon::Npu, 1, 1);
+        for (name, average) in measured.each() {
+            back.put(name, average);
+        }
+        back.put("of another version", Average::seed(1.0));
+        assert_eq!(back, measured);
+    }
 
     #[test]
     fn the_life_of_a_lane() {

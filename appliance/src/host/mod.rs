@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod gpu;
 mod memory;
 mod npu;
+mod power;
 mod system;
 mod times;
 mod tree;
@@ -21,6 +22,7 @@ pub use cpu::Cpu;
 pub use gpu::{Access, Gpu, GpuReading, Isa, Vendor};
 pub use memory::Memory;
 pub use npu::{Npu, NpuGeneration};
+pub use power::Energy;
 pub use system::System;
 pub use times::CpuTimes;
 use tree::Tree;
@@ -75,6 +77,23 @@ pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
 pub fn disk_free_bytes(path: &Path) -> Option<u64> {
     let room = rustix::fs::statvfs(path).ok()?;
     room.f_bavail.checked_mul(room.f_frsize)
+}
+
+/// Whether the machine runs on its battery; `None` when nothing tells.
+pub fn on_battery(root: &Path) -> Option<bool> {
+    power::on_battery(&Tree::new(root))
+}
+
+/// The processor's energy counters, where they may be read.
+pub fn energy_now(root: &Path) -> Vec<Energy> {
+    power::energy(&Tree::new(root))
+}
+
+/// Bytes of memory that this process holds; `None` when the system does not tell.
+pub fn own_bytes(root: &Path) -> Option<u64> {
+    let status = Tree::new(root).text("/proc/self/status")?;
+    let kilobytes = tree::value_of(&status, "VmRSS")?.strip_suffix("kB")?;
+    Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// A GPU's load, clocks, heat and power as they are now.

@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0002_responses.sql"),
     include_str!("migrations/0003_documents.sql"),
     include_str!("migrations/0004_notes.sql"),
+    include_str!("migrations/0005_measurements.sql"),
 ];
 
 /// How many steps a database has seen.

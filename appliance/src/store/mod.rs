@@ -7,8 +7,10 @@
 
 mod answered;
 mod chats;
+mod choices;
 mod collections;
 mod documents;
+mod measurements;
 mod migrations;
 mod models;
 mod notes;
@@ -28,8 +30,10 @@ use crate::domain::Id;
 use crate::error::{Failing, Kind};
 
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
+pub use choices::Choices;
 pub use collections::{Collections, Watch};
 pub use documents::{Added, Documents, Indexed, Job, JobDocument, NewDocument, Watched, file_name};
+pub use measurements::{Measured, Measurements};
 pub use models::Models;
 pub use notes::{NoteKind, Notes};
 pub use passages::{Block, Found, Passages, StoredText};
@@ -147,6 +151,8 @@ struct Inner {
     writer: mpsc::Sender<Order>,
     /// Idle reading connections. A std mutex: held for a push or a pop, never across an await.
     readers: Mutex<Vec<Connection>>,
+    /// The registry as last read, which every request asks for. A std mutex, held for microseconds.
+    registry: Mutex<models::Remembered>,
 }
 
 impl Store {
@@ -183,6 +189,9 @@ impl Store {
             folder: folder.to_owned(),
             writer,
             readers: Mutex::new(readers),
+            registry: Mutex::new(models::Remembered::new(
+                connect(&path, true).map_err(|error| blame(&path, error))?,
+            )),
         };
         Ok(Store {
             inner: Arc::new(inner),
@@ -197,6 +206,16 @@ impl Store {
     /// Imported models.
     pub fn models(&self) -> Models<'_> {
         Models(self)
+    }
+
+    /// What the owner chose about models.
+    pub fn choices(&self) -> Choices<'_> {
+        Choices(self)
+    }
+
+    /// Measured rates.
+    pub fn measurements(&self) -> Measurements<'_> {
+        Measurements(self)
     }
 
     /// Answers that a later request may go on from.

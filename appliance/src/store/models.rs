@@ -1,6 +1,8 @@
 //! The registry of imported models.
 
-use rusqlite::{OptionalExtension, Row};
+use std::sync::{MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{Store, StoreError};
 use crate::domain::{Model, ModelFormat};
@@ -8,12 +10,62 @@ use crate::domain::{Model, ModelFormat};
 const COLUMNS: &str = "id, name, format, file, file_bytes, sha256, architecture, quantisation, \
                        context_length, kv_bytes_per_position, has_template, imported_at";
 
+/// The registry at one version of the database.
+pub(super) struct Remembered {
+    /// Only ever asked for its version, which takes microseconds: it reads shared memory.
+    connection: Connection,
+    known: Option<(i64, Vec<Model>)>,
+}
+
+impl Remembered {
+    pub(super) fn new(connection: Connection) -> Remembered {
+        Remembered {
+            connection,
+            known: None,
+        }
+    }
+
+    /// A number that changes with every commit of any other connection.
+    fn version(&self) -> Result<i64, StoreError> {
+        let mut query = self.connection.prepare_cached("PRAGMA data_version")?;
+        Ok(query.query_row([], |row| row.get(0))?)
+    }
+
+    fn at(&self, version: i64) -> Option<Vec<Model>> {
+        let known = self.known.as_ref().filter(|(at, _)| *at == version);
+        known.map(|(_, models)| models.clone())
+    }
+}
+
 /// Imported models.
 pub struct Models<'a>(pub(super) &'a Store);
 
 impl Models<'_> {
-    /// Returns all models, oldest import first.
+    /// Returns all models, oldest import first. Reads them again only when somebody has written to the
+    /// database, be it another process.
     pub async fn all(&self) -> Result<Vec<Model>, StoreError> {
+        let (version, known) = self.remembered()?;
+        if let Some(models) = known {
+            return Ok(models);
+        }
+        let models = self.read_all().await?;
+        let mut remembered = self.lock();
+        remembered.known = Some((version, models.clone()));
+        Ok(models)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        let registry = &self.0.inner.registry;
+        registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self) -> Result<(i64, Option<Vec<Model>>), StoreError> {
+        let remembered = self.lock();
+        let version = remembered.version()?;
+        Ok((version, remembered.at(version)))
+    }
+
+    async fn read_all(&self) -> Result<Vec<Model>, StoreError> {
         let folder = self.0.folder().to_owned();
         self.0
             .read(move |connection| {

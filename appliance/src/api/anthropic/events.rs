@@ -89,10 +89,10 @@ impl Writer {
         out
     }
 
-    fn start(&mut self, prompt_tokens: usize, out: &mut Vec<Frame>) {
+    fn start(&mut self, prompt_tokens: Option<usize>, out: &mut Vec<Frame>) {
         // What the cache held is known at the end, which counts again.
         let read = Usage {
-            prompt_tokens,
+            prompt_tokens: prompt_tokens.unwrap_or_default(),
             ..Usage::default()
         };
         let message = json!({
@@ -230,7 +230,9 @@ mod tests {
     #[test]
     fn blocks_open_and_close_in_order() {
         let events = names(vec![
-            ChatEvent::Queued { prompt_tokens: 9 },
+            ChatEvent::Queued {
+                prompt_tokens: Some(9),
+            },
             ChatEvent::Reasoning("hm".into()),
             said("\n"),
             said("yes"),

@@ -149,7 +149,7 @@ pub(in super::super) async fn answer(
     let shelf = cited::shelf(&peer, body.collections.take());
     let mut request = ChatRequest::try_from(body)?;
     request.shelf = shelf;
-    request.model = app.model(&request.model).await?.id;
+    request.model = app.name(&request.model).await?;
     let head = Head {
         id: format!("msg_{}", new_id()?),
         model: request.model.clone(),

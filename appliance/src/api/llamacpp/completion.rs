@@ -184,7 +184,9 @@ impl Answer {
 
     fn take(&mut self, event: &ChatEvent) {
         match event {
-            ChatEvent::Queued { prompt_tokens } => self.prompt_tokens = *prompt_tokens,
+            ChatEvent::Queued { prompt_tokens } => {
+                self.prompt_tokens = prompt_tokens.unwrap_or_default();
+            }
             ChatEvent::Sources(_) => {}
             ChatEvent::Piece(piece) => {
                 self.content.push_str(&piece.text);

@@ -2,9 +2,12 @@
 //! Errors have OpenAI's shape.
 
 pub(super) mod chats;
+pub(super) mod choices;
 pub(super) mod library;
 pub(super) mod models;
+pub(super) mod route;
 pub(super) mod settings;
+pub(super) mod stats;
 pub(super) mod turns;
 
 use axum::extract::State;
@@ -85,7 +88,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Response, Failure<O
 
 /// The routes of this folder in words.
 pub(super) fn describe() -> Part {
-    Part {
+    let mut part = Part {
         name: "Native",
         prefix: "",
         error: super::openai::error_schema(),
@@ -149,7 +152,9 @@ pub(super) fn describe() -> Part {
                 .takes::<settings::SetBody>()
                 .gives::<settings::SettingView>(),
         ],
-    }
+    };
+    part.operations.extend(route::describe());
+    part
 }
 
 fn error() -> Value {

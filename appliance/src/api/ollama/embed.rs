@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
 use super::{Ollama, OllamaError, find};
-use crate::app::{App, AppError, EngineError};
+use crate::app::{App, AppError, EmbedInput, Embedded};
 use crate::domain::Model;
 
 /// Texts in one request.
@@ -65,7 +65,9 @@ pub(in super::super) async fn embed(
         return Err(RequestError::field("input", why).into());
     }
     let model = find(&app, &body.model).await?;
-    let (mut vectors, load) = vectors(&app, &model, texts).await?;
+    let Embedded {
+        mut vectors, load, ..
+    } = vectors(&app, &model, texts).await?;
     for vector in &mut vectors {
         vector.truncate(body.dimensions.unwrap_or(usize::MAX));
         normalise(vector);
@@ -88,27 +90,20 @@ pub(in super::super) async fn embeddings(
     Body(body): Body<EmbeddingsBody>,
 ) -> Result<Response, Failure<Ollama>> {
     let model = find(&app, &body.model).await?;
-    let (vectors, _) = vectors(&app, &model, vec![body.prompt]).await?;
-    let vector = vectors.into_iter().next().unwrap_or_default();
+    let embedded = vectors(&app, &model, vec![body.prompt]).await?;
+    let vector = embedded.vectors.into_iter().next().unwrap_or_default();
     Ok(answer(StatusCode::OK, &json!({ "embedding": vector })))
 }
 
 /// One vector for each text, and how long the model took to load.
-async fn vectors(
-    app: &App,
-    model: &Model,
-    texts: Vec<String>,
-) -> Result<(Vec<Vec<f32>>, std::time::Duration), OllamaError> {
-    let begun = Instant::now();
-    let (_, lease) = app.load(&model.id).await?;
-    let load = begun.elapsed();
-    match lease.embed(texts).await {
-        Ok(vectors) => Ok((vectors, load)),
-        Err(EngineError::Unsupported(_)) => Err(OllamaError::Cannot {
-            model: model.id.clone(),
+async fn vectors(app: &App, model: &Model, texts: Vec<String>) -> Result<Embedded, OllamaError> {
+    let inputs = texts.into_iter().map(EmbedInput::Text).collect();
+    match app.embed(&model.id, inputs).await {
+        Err(AppError::NoEmbeddings(model)) => Err(OllamaError::Cannot {
+            model,
             what: "embeddings",
         }),
-        Err(error) => Err(AppError::Engine(error).into()),
+        embedded => Ok(embedded?),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::future::TryFutureExt;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use serde_json::{Map, Value, json};
 
 use super::super::failure::{Dialect, json as answer, tell};
@@ -250,10 +250,7 @@ impl Reply {
     ) -> Result<Response, OllamaError> {
         let unload = self.unload.then(|| (app.clone(), request.model.clone()));
         let asked = async move { app.chat(request).await };
-        let events = asked
-            .map_ok(|answer| answer.map_err(AppError::from))
-            .try_flatten_stream()
-            .boxed();
+        let events = asked.try_flatten_stream().boxed();
         let mut writer = Writer {
             model: self.model,
             form: self.form,
@@ -396,7 +393,9 @@ mod tests {
     #[tokio::test]
     async fn a_stream_ends_once_and_says_what_it_took() {
         let all = events(vec![
-            ChatEvent::Queued { prompt_tokens: 5 },
+            ChatEvent::Queued {
+                prompt_tokens: Some(5),
+            },
             ChatEvent::Reasoning("hm".into()),
             piece("a"),
             piece(""),

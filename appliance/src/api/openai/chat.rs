@@ -182,7 +182,7 @@ pub(in super::super) async fn answer(
     let Some(first) = asked.requests.first() else {
         return Err(RequestError::field("n", "asks for no answer").into());
     };
-    let model = app.model(&first.model).await?.id;
+    let model = app.name(&first.model).await?;
     for request in &mut asked.requests {
         request.model.clone_from(&model);
         request.shelf.clone_from(&shelf);

@@ -166,7 +166,7 @@ pub(in super::super) async fn answer(
         .first()
         .map(|request| request.model.clone())
         .unwrap_or_default();
-    let model = app.model(&named).await?.id;
+    let model = app.name(&named).await?;
     for request in &mut asked.requests {
         request.model.clone_from(&model);
     }

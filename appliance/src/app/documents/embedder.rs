@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{App, AppError, LibraryError};
 use crate::config::shipped_model;
+use crate::engines::Task;
 use crate::engines::encoder::{Encoder, MARKERS, TOKENS_MAX};
 use crate::rag::chunk::Limits;
 
@@ -130,7 +131,7 @@ impl App {
                 Ok(made.map_err(LibraryError::from)?)
             }
             Embedder::Engine(model) => {
-                let (_, lease) = self.load(model).await?;
+                let (_, lease) = self.load_for(model, Task::Embed).await?;
                 let mut vectors = lease.embed(texts).await?;
                 for vector in &mut vectors {
                     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();

@@ -5,7 +5,10 @@
 //! message. A lease holds its session in memory; when the last one ends the session may be evicted. One
 //! model may be loaded in several places, one for each engine that runs it.
 
+mod entry;
 mod owner;
+mod room;
+mod stays;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::owner::Owner;
 use super::plan::Loaded;
-use super::{Engine, EngineError, Load, Means, Session};
+use super::{Engine, EngineError, Load, Means, Session, Task};
 use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
 
@@ -128,6 +131,7 @@ enum Command {
     Acquire {
         model: Box<Model>,
         engine: Option<&'static str>,
+        task: Task,
         reply: oneshot::Sender<Result<Lease, EngineError>>,
     },
     Return {
@@ -186,7 +190,15 @@ impl Pool {
     /// # Errors
     /// No engine runs it, it does not fit, loading failed, or too many wait for it.
     pub async fn session(&self, model: &Model) -> Result<Lease, EngineError> {
-        self.acquire(model, None).await
+        self.acquire(model, None, Task::Chat).await
+    }
+
+    /// The same where a task is done that not every engine does.
+    ///
+    /// # Errors
+    /// As [`Pool::session`].
+    pub async fn session_for(&self, model: &Model, task: Task) -> Result<Lease, EngineError> {
+        self.acquire(model, None, task).await
     }
 
     /// Returns the model loaded on one engine, loading it first where needed.
@@ -198,18 +210,20 @@ impl Pool {
         model: &Model,
         engine: &'static str,
     ) -> Result<Lease, EngineError> {
-        self.acquire(model, Some(engine)).await
+        self.acquire(model, Some(engine), Task::Chat).await
     }
 
     async fn acquire(
         &self,
         model: &Model,
         engine: Option<&'static str>,
+        task: Task,
     ) -> Result<Lease, EngineError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Acquire {
             model: Box::new(model.clone()),
             engine,
+            task,
             reply,
         };
         self.commands

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onebit_kernels::threads::Threads;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::super::lanes::Memory;
-use super::super::ledger::Holder;
-use super::super::plan::{Loaded, Plan, Wanted, plan};
-use super::super::{Engine, EngineError, Fit, Means, Session, Slot};
-use super::{Command, Lease, ModelState, Place, ReadMachine, Stay, Survey};
+use super::super::plan::{Plan, Wanted, plan};
+use super::super::{Engine, EngineError, Fit, Means, Session, Slot, Task};
+use super::entry::{Drain, Entry, State, Uses, Waiter, name_of};
+use super::{Command, Lease, Place, ReadMachine, Stay};
 use crate::config::PoolConfig;
 use crate::domain::{Machine, Model};
 
@@ -19,97 +18,30 @@ use crate::domain::{Machine, Model};
 const WAITERS_MAX: usize = 1024;
 
 /// A failed load is tried again after this long; sooner, its error is repeated.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How often idle models are looked for.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
 
-type Waiter = oneshot::Sender<Result<Lease, EngineError>>;
-
-enum State {
-    /// Waits for room, or is being loaded.
-    Loading {
-        waiters: Vec<Waiter>,
-        memory_bytes: u64,
-    },
-    Loaded {
-        session: Arc<dyn Session>,
-        leases: usize,
-        last_used: u64,
-        idle_since: Instant,
-        drain: Drain,
-        loaded_in: Duration,
-        uses: Uses,
-    },
-    Failed {
-        error: EngineError,
-        at: Instant,
-    },
-}
-
-/// Whether a loaded model takes new requests.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Drain {
-    /// It does.
-    No,
-    /// Its room is needed: new requests wait until that is settled.
-    ForRoom,
-    /// It was told to leave: it goes when its last lease ends.
-    Leaving,
-}
-
-/// Requests of about the last hour: a count that halves in 42 minutes.
-#[derive(Clone, Copy)]
-struct Uses {
-    count: f64,
-    at: Instant,
-}
-
-impl Uses {
-    fn new() -> Uses {
-        Uses {
-            count: 0.0,
-            at: Instant::now(),
-        }
-    }
-
-    fn now(&self) -> f64 {
-        self.count * (-self.at.elapsed().as_secs_f64() / 3600.0).exp()
-    }
-
-    fn one_more(&mut self) {
-        *self = Uses {
-            count: self.now() + 1.0,
-            at: Instant::now(),
-        };
-    }
-}
-
-struct Entry {
-    model: Model,
-    serial: u64,
-    state: State,
-}
-
 /// The state of the task; nobody else touches it.
 pub(super) struct Owner {
     /// Asked in this order.
-    engines: &'static [&'static dyn Engine],
-    settings: PoolConfig,
-    means: Arc<Means>,
-    threads: Arc<Threads>,
-    machine: ReadMachine,
-    commands: mpsc::WeakUnboundedSender<Command>,
-    entries: HashMap<Place, Entry>,
+    pub(super) engines: &'static [&'static dyn Engine],
+    pub(super) settings: PoolConfig,
+    pub(super) means: Arc<Means>,
+    pub(super) threads: Arc<Threads>,
+    pub(super) machine: ReadMachine,
+    pub(super) commands: mpsc::WeakUnboundedSender<Command>,
+    pub(super) entries: HashMap<Place, Entry>,
     /// Models that do not stay as the settings say.
-    stays: HashMap<String, (Model, Stay)>,
+    pub(super) stays: HashMap<String, (Model, Stay)>,
     /// Bytes of sessions that were dropped and are still being freed.
-    leaving_bytes: u64,
-    serial: u64,
+    pub(super) leaving_bytes: u64,
+    pub(super) serial: u64,
     /// Models that wait for room, first come first served.
-    wanting: Vec<Place>,
+    pub(super) wanting: Vec<Place>,
     /// Requests for models that are being drained.
-    postponed: Vec<(Model, Place, Waiter)>,
+    pub(super) postponed: Vec<(Model, Place, Waiter)>,
 }
 
 impl Owner {
@@ -158,8 +90,9 @@ impl Owner {
             Command::Acquire {
                 model,
                 engine,
+                task,
                 reply,
-            } => match self.place(&model, engine) {
+            } => match self.place(&model, engine, Some(task)) {
                 Ok(place) => self.acquire(*model, place, reply),
                 Err(error) => self.cannot(*model, error, reply),
             },
@@ -190,7 +123,12 @@ impl Owner {
 
     /// Where a request for a model goes: to the engine that was named, to where the model is already, or to
     /// the first engine that runs it.
-    fn place(&self, model: &Model, engine: Option<&'static str>) -> Result<Place, EngineError> {
+    pub(super) fn place(
+        &self,
+        model: &Model,
+        engine: Option<&'static str>,
+        task: Option<Task>,
+    ) -> Result<Place, EngineError> {
         let at = |engine: &'static str| Place {
             model: model.id.clone(),
             engine,
@@ -198,7 +136,10 @@ impl Owner {
         if let Some(engine) = engine {
             return Ok(at(engine));
         }
-        let mut names = self.engines.iter().map(|engine| engine.card().name);
+        let able = |engine: &&&'static dyn Engine| {
+            task.is_none_or(|task| engine.card().tasks.contains(&task))
+        };
+        let mut names = self.engines.iter().filter(able).map(|e| e.card().name);
         let held = names.find(|name| {
             let entry = self.entries.get(&at(name));
             entry.is_some_and(|entry| match &entry.state {
@@ -209,12 +150,12 @@ impl Owner {
         });
         match held {
             Some(engine) => Ok(at(engine)),
-            None => choose(self.engines, model, &(self.machine)(), &self.means).map(at),
+            None => choose(self.engines, task, model, &(self.machine)(), &self.means).map(at),
         }
     }
 
     /// No engine runs the model: said to the one who asked, and kept for listings.
-    fn cannot(&mut self, model: Model, error: EngineError, reply: Waiter) {
+    pub(super) fn cannot(&mut self, model: Model, error: EngineError, reply: Waiter) {
         let place = Place {
             model: model.id.clone(),
             engine: "",
@@ -231,49 +172,7 @@ impl Owner {
         let _ = reply.send(Err(error));
     }
 
-    fn stay(&mut self, model: Model, stay: Stay) {
-        let id = model.id.clone();
-        match stay {
-            Stay::Usual => {
-                self.stays.remove(&id);
-            }
-            Stay::Idle(_) | Stay::Pinned => {
-                self.stays.insert(id, (model, stay));
-            }
-        }
-        self.restore_pinned();
-    }
-
-    fn is_pinned(&self, model: &str) -> bool {
-        matches!(self.stays.get(model), Some((_, Stay::Pinned)))
-    }
-
-    /// Loads what is pinned and not there, be it the first time or after it has ended.
-    fn restore_pinned(&mut self) {
-        let missing = |model: &Model| {
-            let mut mine = self.entries.iter().filter(|(at, _)| at.model == model.id);
-            !mine.any(|(_, entry)| match &entry.state {
-                State::Loading { .. } => true,
-                State::Loaded { session, .. } => session.alive(),
-                State::Failed { at, .. } => at.elapsed() <= RETRY_AFTER,
-            })
-        };
-        let pinned = |(model, stay): &(Model, Stay)| match stay {
-            Stay::Pinned if missing(model) => Some(model.clone()),
-            _ => None,
-        };
-        let wanted: Vec<Model> = self.stays.values().filter_map(pinned).collect();
-        for model in wanted {
-            // Nobody waits for it: the lease goes back at once.
-            let (reply, _) = oneshot::channel();
-            match self.place(&model, None) {
-                Ok(place) => self.acquire(model, place, reply),
-                Err(error) => self.cannot(model, error, reply),
-            }
-        }
-    }
-
-    fn acquire(&mut self, model: Model, id: Place, reply: Waiter) {
+    pub(super) fn acquire(&mut self, model: Model, id: Place, reply: Waiter) {
         let nowhere = Place {
             model: model.id.clone(),
             engine: "",
@@ -647,7 +546,7 @@ impl Owner {
     }
 
     /// Takes a session out and frees it on a blocking thread, for its last thread has to end first.
-    fn remove(&mut self, id: &Place) {
+    pub(super) fn remove(&mut self, id: &Place) {
         let Some(entry) = self.entries.remove(id) else {
             return;
         };
@@ -665,150 +564,16 @@ impl Owner {
         });
     }
 
-    fn unload_idle(&mut self) {
-        let usual = self.settings.idle_unload_s;
-        let limit = |model: &str| match self.stays.get(model) {
-            Some((_, Stay::Pinned)) => None,
-            Some((_, Stay::Idle(limit))) => Some(*limit),
-            Some((_, Stay::Usual)) | None => (usual > 0).then(|| Duration::from_secs(usual)),
-        };
-        let is_idle = |(at, entry): &(&Place, &Entry)| match &entry.state {
-            State::Loaded {
-                leases: 0,
-                idle_since,
-                ..
-            } => limit(&at.model).is_some_and(|limit| idle_since.elapsed() > limit),
-            _ => false,
-        };
-        let idle: Vec<Place> = self
-            .entries
-            .iter()
-            .filter(is_idle)
-            .map(|(at, _)| at.clone())
-            .collect();
-        for at in idle {
-            tracing::info!(model = at.model, "idle model unloaded");
-            self.remove(&at);
-        }
-    }
-
-    fn loaded(&self) -> Vec<Loaded> {
-        let of = |(at, entry): (&Place, &Entry)| match &entry.state {
-            State::Loaded {
-                session,
-                leases,
-                last_used,
-                loaded_in,
-                uses,
-                ..
-            } => {
-                let holder = Holder {
-                    id: entry.serial,
-                    memory: Memory::Ram,
-                    bytes: session.facts().memory_bytes,
-                    reload_s: loaded_in.as_secs_f64(),
-                    uses_per_hour: uses.now(),
-                    pinned: self.is_pinned(&at.model),
-                    busy: *leases > 0,
-                };
-                Some(Loaded {
-                    id: name_of(at),
-                    memory_bytes: holder.bytes,
-                    busy: holder.busy,
-                    last_used: *last_used,
-                    value: holder.value(),
-                    reload_s: holder.reload_s,
-                    pinned: holder.pinned,
-                })
-            }
-            State::Loading { .. } | State::Failed { .. } => None,
-        };
-        self.entries.iter().filter_map(of).collect()
-    }
-
-    fn loading_bytes(&self) -> u64 {
-        let of = |entry: &Entry| match entry.state {
-            State::Loading { memory_bytes, .. } => memory_bytes,
-            State::Loaded { .. } | State::Failed { .. } => 0,
-        };
-        self.entries.values().map(of).sum()
-    }
-
-    /// Bytes that all models may take together: set, or a share of what is free or already theirs.
-    fn budget(&self, machine: &Machine) -> u64 {
-        if self.settings.memory_bytes_max > 0 {
-            return self.settings.memory_bytes_max;
-        }
-        let ours: u64 = self.loaded().iter().map(|model| model.memory_bytes).sum();
-        let reachable = machine
-            .memory_available_bytes
-            .saturating_add(ours + self.leaving_bytes);
-        (reachable.min(machine.memory_total_bytes) as f64 * self.settings.memory_share) as u64
-    }
-
-    /// What each model is doing, wherever it does most.
-    fn states(&self) -> HashMap<String, ModelState> {
-        let rank = |state: &ModelState| match state {
-            ModelState::Loaded { .. } => 2,
-            ModelState::Loading => 1,
-            ModelState::Failed { .. } => 0,
-        };
-        let mut states: HashMap<String, ModelState> = HashMap::new();
-        for (at, entry) in &self.entries {
-            let state = entry.view();
-            match states.get(&at.model) {
-                Some(known) if rank(known) >= rank(&state) => {}
-                _ => {
-                    states.insert(at.model.clone(), state);
-                }
-            }
-        }
-        states
-    }
-
-    fn survey(&self) -> Survey {
-        let budget = self.budget(&(self.machine)());
-        let places = self.entries.iter();
-        Survey {
-            places: places
-                .map(|(at, entry)| (at.clone(), entry.view()))
-                .collect(),
-            loaded: self.loaded(),
-            budget_bytes: budget.saturating_sub(self.loading_bytes() + self.leaving_bytes),
-        }
-    }
-
-    fn next_serial(&mut self) -> u64 {
+    pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 }
 
-impl Entry {
-    fn view(&self) -> ModelState {
-        match &self.state {
-            State::Loading { .. } => ModelState::Loading,
-            State::Loaded { session, .. } => ModelState::Loaded {
-                engine: session.facts().engine,
-                memory_bytes: session.facts().memory_bytes,
-                context_length: session.facts().context_length,
-                load: session.load(),
-            },
-            State::Failed { error, .. } => ModelState::Failed {
-                why: error.to_string(),
-            },
-        }
-    }
-}
-
-/// A place's name in plans.
-fn name_of(place: &Place) -> String {
-    format!("{}@{}", place.model, place.engine)
-}
-
 /// Asks the engines in their order; the first that fits runs the model.
 fn choose(
     engines: &[&'static dyn Engine],
+    task: Option<Task>,
     model: &Model,
     machine: &Machine,
     means: &Means,
@@ -816,6 +581,9 @@ fn choose(
     let mut reasons = Vec::new();
     for engine in engines {
         let name = engine.card().name;
+        if task.is_some_and(|task| !engine.card().tasks.contains(&task)) {
+            continue;
+        }
         match engine.fit(model, machine, means) {
             Fit::Runs { .. } => return Ok(name),
             Fit::No { why } => reasons.push(format!("{name}: {why}")),

@@ -5,20 +5,11 @@ use super::*;
 use crate::domain::ModelFormat;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An engine whose models are as large as their files say; `bad` ones fail.
 struct Fake;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
 struct FakeSession(Facts);
-
-impl Drop for FakeSession {
-    fn drop(&mut self) {
-        LIVE.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 impl Session for FakeSession {
     fn facts(&self) -> &Facts {
@@ -66,7 +57,6 @@ impl Engine for Fake {
                     why: "bad".into(),
                 });
             }
-            LIVE.fetch_add(1, Ordering::SeqCst);
             Ok(Arc::new(FakeSession(Facts {
                 engine: "fake",
                 context_length: 1,
@@ -120,7 +110,11 @@ async fn models_share_the_budget_and_nobody_is_cut_off() {
     let (a, b) = (model("a", 60), model("b", 40));
     let first = pool.session(&a).await.unwrap();
     let again = pool.session(&a).await.unwrap();
-    assert_eq!(LIVE.load(Ordering::SeqCst), 1, "one session serves both");
+    assert_eq!(
+        pool.survey().await.loaded.len(),
+        1,
+        "one session serves both"
+    );
     drop(pool.session(&b).await.unwrap());
     assert_eq!(pool.states().await.len(), 2);
     // c needs b's room (idle); d needs a's, which is in use, and waits for it.
@@ -170,5 +164,36 @@ async fn models_share_the_budget_and_nobody_is_cut_off() {
     };
     let error = pool.session(&unknown).await.err().unwrap();
     assert!(error.to_string().contains("fake: not known"), "{error}");
-    assert!(pool.unload("d").await && !pool.unload("nobody").await);
+    // For `bad` the larger one of equal use has left.
+    assert!(pool.unload("c").await && !pool.unload("nobody").await);
+}
+
+#[tokio::test]
+async fn a_pinned_model_is_loaded_at_once_and_stays() {
+    let pool = pool();
+    let kept = model("kept", 60);
+    pool.stay(&kept, Stay::Pinned);
+    while !matches!(
+        pool.states().await.get("kept"),
+        Some(ModelState::Loaded { .. })
+    ) {
+        tokio::task::yield_now().await;
+    }
+    drop(pool.session(&model("small", 40)).await.unwrap());
+    drop(pool.session(&model("other", 40)).await.unwrap());
+    let states = pool.states().await;
+    assert!(states.contains_key("kept") && !states.contains_key("small"));
+    let error = pool.session(&model("large", 50)).await.err().unwrap();
+    assert!(
+        matches!(
+            error,
+            EngineError::TooBig {
+                budget_bytes: 40,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = pool.session_on(&kept, "nobody").await.err().unwrap();
+    assert!(matches!(error, EngineError::NoFit { .. }), "{error}");
 }

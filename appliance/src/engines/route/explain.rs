@@ -111,7 +111,9 @@ pub fn table_text(decision: &Decision<'_>) -> String {
     text
 }
 
-fn refusal(why: &Refusal<'_>) -> String {
+/// Why a candidate is out, as the end of a sentence that begins with its lane.
+#[must_use]
+pub fn refusal(why: &Refusal<'_>) -> String {
     match why {
         Refusal::NotAsked => "another lane was asked for".into(),
         Refusal::Work(work) => format!("does not do {work:?}").to_lowercase(),
@@ -119,7 +121,7 @@ fn refusal(why: &Refusal<'_>) -> String {
             "has no {}",
             abilities.names().collect::<Vec<_>>().join(", ")
         ),
-        Refusal::Context { max } => format!("its context is {max} tokens"),
+        Refusal::Context { max, .. } => format!("its context is {max} tokens"),
         Refusal::State(state) => format!("is {state:?}").to_lowercase(),
         Refusal::KnownBad(why) => format!("this version is known bad: {why}"),
         Refusal::Memory { short_bytes } => {

@@ -13,7 +13,7 @@ mod table;
 use super::lanes::{Abilities, Lane, Rates, State, Work};
 use super::ledger::Admission;
 
-pub use explain::{header, table_text};
+pub use explain::{header, refusal as refusal_text, table_text};
 
 /// What an owner or a request prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,13 +63,16 @@ pub enum Power {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ask<'a> {
     pub work: Work,
+    /// About how many; what is scored.
     pub prompt_tokens: usize,
+    /// How many it has at least, where the number above is a guess; what must fit.
+    pub prompt_tokens_min: Option<usize>,
     /// The client's limit on the answer.
     pub tokens_max: Option<usize>,
     pub abilities: Abilities,
     pub priority: Priority,
     pub preset: Preset,
-    /// The lane the client insists on (`x-onebit-lane`).
+    /// The lane the client insists on, by its name or its silicon's (`x-onebit-lane`).
     pub lane: Option<&'a str>,
     /// The (lane, model) this session used last.
     pub last: Option<(&'a str, &'a str)>,
@@ -80,6 +83,7 @@ impl Default for Ask<'_> {
         Self {
             work: Work::Chat,
             prompt_tokens: 64,
+            prompt_tokens_min: None,
             tokens_max: None,
             abilities: Abilities::default(),
             priority: Priority::Interactive,
@@ -148,7 +152,7 @@ pub enum Refusal<'a> {
     NotAsked,
     Work(Work),
     Lacks(Abilities),
-    Context { max: usize },
+    Context { tokens: usize, max: usize },
     State(State),
     KnownBad(&'a str),
     Memory { short_bytes: u64 },
@@ -220,6 +224,9 @@ struct Weights {
     /// Per doubling of parameters.
     quality: f64,
 }
+
+/// How much each answer beside it slows an answer on the same lane.
+pub const BESIDE: f64 = 0.35;
 
 /// A session stays where it is unless moving saves this share of the cost ...
 const STAY_SHARE: f64 = 0.25;
@@ -299,7 +306,8 @@ pub fn route<'a>(ask: &Ask<'_>, candidates: &'a [Candidate<'a>], now: &Now) -> D
 
 fn refusal<'a>(ask: &Ask<'_>, candidate: &Candidate<'a>) -> Option<Refusal<'a>> {
     let lane = candidate.lane;
-    if ask.lane.is_some_and(|wanted| wanted != lane.name) {
+    let is_named = |wanted: &str| wanted == lane.name || wanted == lane.silicon.as_str();
+    if ask.lane.is_some_and(|wanted| !is_named(wanted)) {
         return Some(Refusal::NotAsked);
     }
     if !lane.works.contains(&ask.work) {
@@ -311,8 +319,12 @@ fn refusal<'a>(ask: &Ask<'_>, candidate: &Candidate<'a>) -> Option<Refusal<'a>> 
     }
     let context = candidate.context.min(lane.context_max);
     // A prompt without room for even one token of answer fits nowhere; a limit is cut, as engines do.
-    if ask.work == Work::Chat && ask.prompt_tokens >= context {
-        return Some(Refusal::Context { max: context });
+    let tokens = ask.prompt_tokens_min.unwrap_or(ask.prompt_tokens);
+    if ask.work == Work::Chat && tokens >= context {
+        return Some(Refusal::Context {
+            tokens,
+            max: context,
+        });
     }
     if !candidate.state.takes_requests() {
         return Some(Refusal::State(candidate.state));
@@ -357,7 +369,7 @@ fn score<'a>(
     } else {
         0.0
     };
-    let slowed = 1.0 + 0.35 * beside + crowding;
+    let slowed = 1.0 + BESIDE * beside + crowding;
     let new_tokens = ask.prompt_tokens.saturating_sub(candidate.cached_tokens);
     let prefill = rates.prefill_s(new_tokens);
     let decode = rates.decode_s(ask.answer_tokens()) * slowed;

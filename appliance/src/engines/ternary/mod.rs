@@ -51,7 +51,9 @@ pub const LANE: Lane = Lane {
     name: "ternary.cpu",
     silicon: Silicon::Cpu,
     works: &[Work::Chat],
-    abilities: Abilities::LOGPROBS.and(Abilities::SEED),
+    abilities: Abilities::ALL
+        .without(Abilities::VISION)
+        .and(Abilities::PATTERN),
     slots: 16,
     context_max: 1 << 20,
     memory: Memory::Ram,

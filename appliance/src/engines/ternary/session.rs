@@ -199,7 +199,7 @@ impl Session for TernarySession {
         };
         // The receiver is in our hands, so this cannot fail.
         let _ = answer.events.send(Ok(ChatEvent::Queued {
-            prompt_tokens: prompt_len,
+            prompt_tokens: Some(prompt_len),
         }));
         self.send(Job::Answer(Box::new(answer)))?;
         Ok(AnswerStream {

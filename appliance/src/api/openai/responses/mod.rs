@@ -246,7 +246,7 @@ pub(in super::super) async fn answer(
         }
     }
     conversation.extend(input.iter().cloned());
-    let model = app.model(&body.model).await?.id;
+    let model = app.name(&body.model).await?;
     let mut request = body.request(&model, &conversation)?;
     request.shelf = cited::shelf(&peer, stores(body.tools.as_deref().unwrap_or_default())?);
     let key = new_id()?.to_string();

@@ -321,7 +321,9 @@ mod tests {
     fn every_event_comes_in_its_place() {
         let mut writer = Writer::new(json!({ "output": [] }), "k".into());
         let events = [
-            ChatEvent::Queued { prompt_tokens: 3 },
+            ChatEvent::Queued {
+                prompt_tokens: Some(3),
+            },
             ChatEvent::Reasoning("hm".into()),
             said("a"),
             said("b"),
