@@ -4,6 +4,8 @@
 //! `measure MODEL agree FILE [blocks]` reads lines `PROMPT_IDS|CONTINUATION_IDS` and prints how often our best token is the
 //! continuation's (end tokens are no candidates: the continuation was not allowed them), and each miss's logit gap; with
 //! `blocks`, ternary weights meet activations as in llama.cpp;
+//! `measure MODEL logits FILE OUT [blocks]` writes the logits before each token of such continuations, rows of f32;
+//! `measure MODEL widen OUT` writes the model with every weight in f32;
 //! `measure MODEL say THREADS COUNT TEXT` continues a text greedily.
 #![allow(clippy::print_stdout, reason = "an example talks on stdout")]
 
@@ -24,7 +26,7 @@ fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let [path, what, rest @ ..] = &args[..] else {
-        return Err("usage: measure MODEL ppl|agree|say ...".into());
+        return Err("usage: measure MODEL ppl|agree|logits|widen|say ...".into());
     };
     let started = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(path))?);
@@ -50,10 +52,15 @@ fn main() -> Outcome {
             chunk.first().map_or(Ok(512), |c| c.parse())?,
         ),
         ("agree", [file] | [file, "blocks"]) => agree(&model, &gguf, file),
+        ("logits", [file, out] | [file, out, "blocks"]) => logits(&model, file, out),
+        ("widen", [out]) => {
+            let out = std::io::BufWriter::new(std::fs::File::create(out)?);
+            Ok(onebit_kernels::format::convert::widen(&gguf, out)?)
+        }
         ("say", [threads, count, text]) => {
             say(&model, &gguf, threads.parse()?, count.parse()?, text)
         }
-        _ => Err("usage: measure MODEL ppl|agree|say ...".into()),
+        _ => Err("usage: measure MODEL ppl|agree|logits|widen|say ...".into()),
     }
 }
 
@@ -140,6 +147,45 @@ fn agree(model: &Model, gguf: &Gguf, file: &str) -> Outcome {
     );
     for (prompt, position, gap) in misses {
         println!("prompt {prompt} position {position}: gap {gap:.4}");
+    }
+    Ok(())
+}
+
+fn logits(model: &Model, file: &str, out: &str) -> Outcome {
+    use std::io::Write;
+    let threads = Threads::new(2);
+    let mut out = std::io::BufWriter::new(std::fs::File::create(out)?);
+    for line in std::fs::read_to_string(file)?.lines() {
+        let (prompt, answer) = line
+            .split_once('|')
+            .ok_or("expected PROMPT_IDS|ANSWER_IDS")?;
+        let ids = |s: &str| {
+            s.split_whitespace()
+                .map(str::parse)
+                .collect::<Result<Vec<u32>, _>>()
+        };
+        let (mut tokens, answer) = (ids(prompt)?, ids(answer)?);
+        let start = tokens.len();
+        tokens.extend(&answer[..answer.len() - 1]);
+        let mut cache = Cache::new(
+            model.config(),
+            CacheOptions {
+                positions_max: tokens.len(),
+                kind: KvKind::F16,
+            },
+        )?;
+        let sequence = cache.create();
+        let slice = Slice {
+            sequence,
+            tokens: &tokens,
+            logits: Want::All,
+        };
+        let logits = model.forward(&threads, &mut cache, &[slice])?;
+        for row in logits.rows().skip(start - 1) {
+            for value in row {
+                out.write_all(&value.to_le_bytes())?;
+            }
+        }
     }
     Ok(())
 }

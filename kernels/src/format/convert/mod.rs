@@ -10,6 +10,7 @@ mod h1b_target;
 mod hugging_face;
 mod tokenizer_json;
 mod trits;
+mod widen;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use super::safetensors::SafetensorsError;
 use super::ternary::{Packing, TernaryError};
 use super::{TensorKind, i6, row};
 use trits::Trits;
+pub use widen::widen;
 
 /// A conversion that cannot be made; nothing is left at the output's place.
 #[derive(Debug, thiserror::Error)]

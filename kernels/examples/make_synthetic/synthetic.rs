@@ -1,11 +1,4 @@
-//! Writes a GGUF with random weights in the exact shape of a known model, from a seed: its speed, its size and
-//! the agreement of two programs on it mean something, its words do not. llama.cpp loads the ggml packings.
-//!
-//! `make_synthetic OUT [shape 2b|2b-head|30m|tiny] [packing tq2_0|tq1_0|t2|t5|s34|s24] [arch bitnet|bitnet-b1.58] [seed N]`
-//!
-//! The same shape and seed give the same weights in `tq2_0`, `tq1_0`, `t2` and `t5`. Every matrix is scaled to
-//! keep the variance of what goes through it. The embedding, which is also the head, is Q6_K.
-#![allow(clippy::print_stdout, reason = "a command-line program")]
+//! Random ternary models in the shapes of known ones, from a seed: the same everywhere, for tests and for the bench.
 
 use half::f16;
 use onebit_kernels::format::gguf::{Array, GgufBuilder, Value};
@@ -13,9 +6,10 @@ use onebit_kernels::format::{Packing, TensorKind};
 use std::error::Error;
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 
 /// A model's sizes.
-struct Shape {
+pub(crate) struct Shape {
     name: &'static str,
     hidden: usize,
     layers: usize,
@@ -107,26 +101,6 @@ impl Dice {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let out = args.first().ok_or("which file to write?")?;
-    let option = |name: &str, otherwise: &str| {
-        let at = args.iter().position(|a| a == name);
-        at.and_then(|i| args.get(i + 1))
-            .map_or(otherwise, String::as_str)
-            .to_owned()
-    };
-    let shape = option("shape", "2b");
-    let shape = SHAPES
-        .iter()
-        .find(|s| s.name == shape)
-        .ok_or("shape is 2b, 2b-head, 30m or tiny")?;
-    let packing = option("packing", "tq2_0");
-    let packing = Packing::named(&packing).ok_or("packing is tq2_0, tq1_0, t2, t5, s34 or s24")?;
-    let seed: u64 = option("seed", "1").parse()?;
-    write(out, shape, packing, &option("arch", "bitnet"), seed)
-}
-
 /// The ternary matrices of one layer: name, columns, rows.
 fn matrices(s: &Shape) -> [(&'static str, usize, usize); 7] {
     let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
@@ -150,13 +124,19 @@ fn norms(s: &Shape) -> [(&'static str, usize); 4] {
     ]
 }
 
-fn write(
-    out: &str,
+/// The shape of that name: `2b`, `2b-head`, `30m` or `tiny`.
+pub(crate) fn shape(name: &str) -> Option<&'static Shape> {
+    SHAPES.iter().find(|s| s.name == name)
+}
+
+/// Writes the model and returns the bytes of its ternary matrices and of its embedding.
+pub(crate) fn write(
+    out: &Path,
     s: &Shape,
     packing: Packing,
     arch: &str,
     seed: u64,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<[usize; 2], Box<dyn Error>> {
     let kind = match packing {
         Packing::Tq1_0 => TensorKind::Tq1_0,
         Packing::Tq2_0 => TensorKind::Tq2_0,
@@ -237,13 +217,7 @@ fn write(
         }
     }
     sink.finish()?;
-    let head = row.len() * s.vocabulary;
-    println!(
-        "{out}: layers {:.1} MB, embedding and head {:.1} MB",
-        read as f64 / 1e6,
-        head as f64 / 1e6
-    );
-    Ok(())
+    Ok([read, row.len() * s.vocabulary])
 }
 
 /// One Q6_K row: random codes, block scales near 32, values with a standard deviation of about 0.06.
