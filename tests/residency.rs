@@ -11,22 +11,26 @@ const MODELS: usize = 13;
 /// Small models of different content: the shipped one, its name changed in place.
 fn import(data: &str, folder: &std::path::Path, count: usize) -> Vec<String> {
     const NAME: &[u8] = b"onebit-mini";
-    let shipped = std::fs::read(root().join("packaging/models/onebit-mini.gguf")).unwrap();
-    let at = shipped.windows(NAME.len()).position(|w| w == NAME).unwrap();
+    let shipped =
+        std::fs::read(root().join("packaging/models/onebit-mini.gguf")).expect("it is there");
+    let at = shipped
+        .windows(NAME.len())
+        .position(|w| w == NAME)
+        .expect("it is there");
     (0..count)
         .map(|i| {
             let name = format!("resident-{i:02}");
             let (path, mut bytes) = (folder.join(format!("{name}.gguf")), shipped.clone());
             bytes[at..][..NAME.len()].copy_from_slice(name.as_bytes());
-            std::fs::write(&path, bytes).unwrap();
-            let file = path.to_str().unwrap();
+            std::fs::write(&path, bytes).expect("it is there");
+            let file = path.to_str().expect("it is there");
             let output = onebit(["import", file, "--name", &name, "--data", data]);
             assert!(
                 output.status.success(),
                 "{}",
                 String::from_utf8_lossy(&output.stderr)
             );
-            std::fs::remove_file(&path).unwrap();
+            std::fs::remove_file(&path).expect("it is there");
             name
         })
         .collect()
@@ -34,9 +38,9 @@ fn import(data: &str, folder: &std::path::Path, count: usize) -> Vec<String> {
 
 /// Loads `count` models one after the other, then asks them all, twice: nobody was evicted for another.
 fn all_stay_and_answer(count: usize) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("it is there");
     let data = folder.path().join("data");
-    let names = import(data.to_str().unwrap(), folder.path(), count);
+    let names = import(data.to_str().expect("it is there"), folder.path(), count);
     let app = App::start(&data, &[]);
     let client = app.client();
     for name in &names {
@@ -58,7 +62,7 @@ fn all_stay_and_answer(count: usize) {
     let again: Vec<String> = names.iter().rev().map(ask).collect();
     assert!(first.iter().eq(again.iter().rev()));
     let list = client.get("/onebit/models").json();
-    let models = list["models"].as_array().unwrap();
+    let models = list["models"].as_array().expect("it is there");
     assert_eq!(models.len(), count, "{list}");
     assert!(
         models.iter().all(|model| model["state"] == "loaded"),

@@ -43,13 +43,15 @@ struct Case {
 
 /// `benches/peers/parity.py LLAMA_SERVER MODEL`.
 fn recorded() -> Vec<Case> {
-    let file = std::fs::read_to_string(root().join("tests/fixtures/parity/smollm2.json")).unwrap();
-    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let file = std::fs::read_to_string(root().join("tests/fixtures/parity/smollm2.json"))
+        .expect("a whole fixture");
+    let file: serde_json::Value = serde_json::from_str(&file).expect("a whole fixture");
     let ids = |list: &serde_json::Value| -> Vec<u32> {
-        let list = list.as_array().unwrap().iter();
-        list.map(|id| id.as_u64().unwrap() as u32).collect()
+        let list = list.as_array().expect("a whole fixture").iter();
+        list.map(|id| id.as_u64().expect("a whole fixture") as u32)
+            .collect()
     };
-    let cases = file["cases"].as_array().unwrap().iter();
+    let cases = file["cases"].as_array().expect("a whole fixture").iter();
     cases
         .map(|case| Case {
             prompt: ids(&case["prompt"]),
@@ -61,12 +63,15 @@ fn recorded() -> Vec<Case> {
 /// The same prompts on the widened model: `logits WIDENED PROMPTS OUT greedy=64 fa=off kv=f32`.
 fn recorded_wide() -> Vec<Case> {
     let file = root().join("tests/fixtures/parity/smollm2-wide.txt");
-    let ids =
-        |s: &str| -> Vec<u32> { s.split_whitespace().map(|id| id.parse().unwrap()).collect() };
-    let file = std::fs::read_to_string(file).unwrap();
+    let ids = |s: &str| -> Vec<u32> {
+        s.split_whitespace()
+            .map(|id| id.parse().expect("a whole fixture"))
+            .collect()
+    };
+    let file = std::fs::read_to_string(file).expect("a whole fixture");
     file.lines()
         .map(|line| {
-            let (prompt, answer) = line.split_once('|').unwrap();
+            let (prompt, answer) = line.split_once('|').expect("a whole fixture");
             Case {
                 prompt: ids(prompt),
                 answer: ids(answer),
@@ -82,13 +87,15 @@ fn logits(model: &Model, ends: &[u32], case: &Case) -> Vec<Vec<f32>> {
         positions_max: tokens.len(),
         kind: KvKind::F16,
     };
-    let mut cache = Cache::new(model.config(), options).unwrap();
+    let mut cache = Cache::new(model.config(), options).expect("room");
     let batch = [Slice {
         sequence: cache.create(),
         tokens: &tokens,
         logits: Want::All,
     }];
-    let logits = model.forward(&Threads::new(2), &mut cache, &batch).unwrap();
+    let logits = model
+        .forward(&Threads::new(2), &mut cache, &batch)
+        .expect("a whole model");
     logits
         .rows()
         .skip(case.prompt.len() - 1)
@@ -111,7 +118,7 @@ fn agreement(model: &Model, ends: &[u32], cases: &[Case]) -> (u32, u32, f32) {
                 .iter()
                 .enumerate()
                 .max_by(|a, b| a.1.total_cmp(b.1))
-                .unwrap();
+                .expect("a whole model");
             all += 1;
             if best as u32 == expected {
                 same += 1;
