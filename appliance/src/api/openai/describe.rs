@@ -473,7 +473,10 @@ fn response() -> Value {
             "usage",
             maybe(object([
                 ("input_tokens", whole()),
-                ("input_tokens_details", object([("cached_tokens", whole())])),
+                (
+                    "input_tokens_details",
+                    object([("cached_tokens", whole()), ("cache_write_tokens", whole())]),
+                ),
                 ("output_tokens", whole()),
                 (
                     "output_tokens_details",

@@ -235,7 +235,8 @@ impl Writer {
         self.response["status"] = status.into();
         self.response["usage"] = json!({
             "input_tokens": usage.prompt_tokens,
-            "input_tokens_details": { "cached_tokens": usage.cached_tokens },
+            // Nobody asks for a cache to be written: it writes itself.
+            "input_tokens_details": { "cached_tokens": usage.cached_tokens, "cache_write_tokens": 0 },
             "output_tokens": usage.completion_tokens,
             "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
