@@ -156,7 +156,7 @@ fn storm(app: &App, model: &str, clients: usize) -> Vec<String> {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     resident_kib: u64,
-    files: usize,
+    sockets: usize,
     children: usize,
 }
 
@@ -175,28 +175,30 @@ fn held(pid: u64) -> Held {
         .sum();
     Held {
         resident_kib: resident.expect("its memory"),
-        files: std::fs::read_dir(process.join("fd"))
+        sockets: std::fs::read_dir(process.join("fd"))
             .expect("its files")
+            .flatten()
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .filter(|file| file.to_string_lossy().starts_with("socket:"))
             .count(),
         children,
     }
 }
 
 /// Waits until nobody is answered and nobody waits, and the connections are closed.
-fn calm(app: &App, pid: u64, files_before: usize) -> Held {
+fn calm(app: &App, pid: u64, sockets_before: usize) -> Held {
     let client = app.client();
     let begun = Instant::now();
     loop {
         let status = client.get("/onebit/status").json();
         let now = held(pid);
         let idle = status["queue"] == json!({"active": 0, "waiting": 0});
-        // The asking itself has a connection.
-        if idle && now.files <= files_before + 2 {
+        if idle && now.sockets <= sockets_before {
             return now;
         }
         assert!(
             begun.elapsed() < Duration::from_secs(60),
-            "places or connections are missing: {status} {now:?}, {files_before} files before"
+            "places or connections are missing: {status} {now:?}, {sockets_before} sockets before"
         );
     }
 }
@@ -218,15 +220,15 @@ pub(crate) fn weather(clients: usize, storms: usize, growth_kib_max: u64) {
         &json!({"model": model, "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}),
     );
     assert_eq!(answer.status, 200);
-    let files = held(pid).files;
+    let sockets = held(pid).sockets;
     assert_eq!(storm(&app, &model, clients), Vec::<String>::new());
-    let before = calm(&app, pid, files);
+    let before = calm(&app, pid, sockets);
     let begun = Instant::now();
     for _ in 0..storms {
         assert_eq!(storm(&app, &model, clients), Vec::<String>::new());
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let after = calm(&app, pid, files);
+    let after = calm(&app, pid, sockets);
     println!(
         "{storms} storms of {clients} clients in {seconds:.1} s: {before:?} before, {after:?} after"
     );

@@ -167,7 +167,8 @@ def items(text, at, known, done):
 
 
 def is_beginning(text, known):
-    return END in begins(text, 0, known)
+    """Whether more text could make it valid, or none is needed: the limit may fall on the very end."""
+    return any(end == END or space(text, end) == len(text) for end in begins(text, 0, known))
 
 
 for text, known, holds in [

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -53,7 +53,7 @@ impl Server {
                 std::io::ErrorKind::AddrInUse => ServeError::InUse { address },
                 _ => ServeError::Listen { address, source },
             };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let listener = listen(address).map_err(failed)?;
             server
                 .addresses
                 .push(listener.local_addr().map_err(failed)?);
@@ -99,6 +99,21 @@ impl Server {
         .await;
         drained.is_ok()
     }
+}
+
+/// Connections that may wait to be taken in: two thousand clients at once must not be reset. The kernel caps it by
+/// `net.core.somaxconn`, which is 4,096 as well.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart finds the port although old connections are still ending.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
