@@ -149,10 +149,8 @@ pub fn work(
     let _held = shelf
         .lock()
         .map_err(|error| unreadable(error.to_string()))?;
-    let why = "the process that worked on it ended";
-    if let Some(name) = shelf.interrupted(why) {
-        say(Progress::Bad(name, why.to_owned()));
-    }
+    // Told when its turn comes, once.
+    let _ = shelf.interrupted("the process that worked on it ended");
     let gguf = Gguf::open(model).map_err(|error| unreadable(error.to_string()))?;
     let model = Model::load(Arc::new(gguf), &LoadOptions::default())
         .map_err(|error| unreadable(error.to_string()))?;
