@@ -76,7 +76,8 @@ result = messages + [{"role": "assistant", "content": "", "tool_calls": [call]},
 check(client.chat(model, result, tools=[add], options=options).done)
 
 logprobs = client.chat(model, messages, options={"num_predict": 3}, logprobs=True, top_logprobs=2).logprobs
-check(len(logprobs) == 3 and len(logprobs[0].top_logprobs) == 2, logprobs)
+# The answer may end before its third token.
+check(0 < len(logprobs) <= 3 and all(len(one.top_logprobs) == 2 for one in logprobs), logprobs)
 
 
 def fails_with(status, ask):
