@@ -351,8 +351,11 @@ fn the_server_tells_of_itself() {
         client.get("/models").json()["data"][0]["id"],
         openai::model(&client)
     );
+    let key = client.post("/onebit/keys", &json!({ "name": "props" }));
+    let key = key.json()["key"].as_str().expect("a key").to_owned();
     let lan = client
         .with_header("X-Forwarded-For", "10.0.0.7")
+        .with_header("Authorization", &format!("Bearer {key}"))
         .get("/props")
         .json();
     assert_eq!(

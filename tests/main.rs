@@ -23,6 +23,7 @@ mod process; // children of every bad kind; nothing outlives the appliance
 mod pull; // models from a mirror that cuts, lies and dies
 
 // The program as a server.
+mod access; // what a stranger sees, pairing, persons, keys
 mod anthropic; // messages, their events and their token count
 mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on

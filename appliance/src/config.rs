@@ -6,7 +6,7 @@
 mod ternary;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Listeners and limits of the HTTP surface.
     pub server: ServerConfig,
+    /// Who is let in, and what we are called.
+    pub trust: TrustConfig,
     /// The built-in engine.
     pub ternary: TernaryConfig,
     /// Which models may be loaded together.
@@ -47,10 +49,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Addresses to listen on.
+    /// Addresses to listen on; each takes http and https alike.
     pub listen: Vec<SocketAddr>,
-    /// Whether addresses beside loopback are allowed.
-    pub lan: bool,
     /// Further host names that a browser may use.
     pub allowed_hosts: Vec<String>,
     /// Further origins whose pages may call us.
@@ -64,12 +64,44 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000))],
-            lan: false,
+            listen: [8000, 8443]
+                .into_iter()
+                .flat_map(|port| {
+                    [
+                        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                    ]
+                })
+                .collect(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             body_bytes_max: 32 << 20,
             drain_s: 10,
+        }
+    }
+}
+
+/// Who is let in, and what we are called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrustConfig {
+    /// Whether a program on this machine is the owner without showing anything.
+    pub loopback_is_owner: bool,
+    /// The name on the network, without its `.local`.
+    pub name: String,
+    /// The owner's own certificate chain in PEM, empty for none.
+    pub certificate: String,
+    /// Its key.
+    pub certificate_key: String,
+}
+
+impl Default for TrustConfig {
+    fn default() -> Self {
+        TrustConfig {
+            loopback_is_owner: true,
+            name: "onebit".to_owned(),
+            certificate: String::new(),
+            certificate_key: String::new(),
         }
     }
 }
@@ -233,8 +265,6 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     /// `--listen`, possibly several times.
     pub listen: Vec<SocketAddr>,
-    /// `--lan`
-    pub lan: bool,
 }
 
 /// Why the settings cannot be used.
@@ -255,14 +285,6 @@ pub enum ConfigError {
         origin: String,
         /// What is wrong with it.
         why: String,
-    },
-    /// A listen address that is not loopback, without the word that allows it.
-    #[error(
-        "{address} is reachable from the network and there is no sign-in yet; add --lan (or lan = true) if that is meant"
-    )]
-    NeedsLan {
-        /// The address.
-        address: SocketAddr,
     },
     /// No folder for data follows from the environment.
     #[error("cannot tell where to keep data: set HOME or give --data DIR")]
@@ -343,7 +365,6 @@ impl Config {
         if !flags.listen.is_empty() {
             config.server.listen.clone_from(&flags.listen);
         }
-        config.server.lan |= flags.lan;
         if let Some(data) = &flags.data_dir {
             config.data_dir.clone_from(data);
         }
@@ -361,11 +382,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if let Some(&address) = self.server.listen.iter().find(|a| !a.ip().is_loopback())
-            && !self.server.lan
-        {
-            return Err(ConfigError::NeedsLan { address });
-        }
         let wrong = |key: &str, why: &str| {
             Err(ConfigError::Value {
                 origin: key.to_owned(),
@@ -374,6 +390,21 @@ impl Config {
         };
         if self.server.listen.is_empty() {
             return wrong("server.listen", "give at least one address");
+        }
+        let name = &self.trust.name;
+        if name.is_empty()
+            || name.len() > 63
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            return wrong("trust.name", "may hold small letters, digits and `-`");
+        }
+        if self.trust.certificate.is_empty() != self.trust.certificate_key.is_empty() {
+            return wrong(
+                "trust.certificate",
+                "needs trust.certificate_key, and the other way round",
+            );
         }
         if !(self.pool.memory_share > 0.0 && self.pool.memory_share <= 1.0) {
             return wrong("pool.memory_share", "must be above 0 and at most 1");
@@ -596,18 +627,19 @@ mod tests {
     }
 
     #[test]
-    fn the_network_needs_the_explicit_word() {
-        let mut flags = Flags {
-            listen: vec!["0.0.0.0:8000".parse().unwrap()],
-            data_dir: Some("/d".into()),
-            ..Flags::default()
-        };
-        assert!(matches!(
-            Config::resolve(&flags, &none),
-            Err(ConfigError::NeedsLan { .. })
-        ));
-        flags.lan = true;
-        assert!(Config::resolve(&flags, &none).unwrap().server.lan);
+    fn a_name_and_half_a_certificate_are_checked() {
+        for (variable, value) in [
+            ("ONEBIT_TRUST_NAME", "My Box"),
+            ("ONEBIT_TRUST_NAME", "a.b"),
+            ("ONEBIT_TRUST_CERTIFICATE", "/a.pem"),
+        ] {
+            let variables = move |name: &str| match name {
+                "HOME" => Some("/home/a".to_owned()),
+                name => (name == variable).then(|| value.to_owned()),
+            };
+            let error = Config::resolve(&Flags::default(), &variables).unwrap_err();
+            assert!(error.to_string().starts_with("trust."), "{error}");
+        }
     }
 
     #[test]

@@ -18,3 +18,4 @@ pub mod host;
 pub mod process;
 pub mod rag;
 pub mod store;
+pub mod trust;

@@ -24,6 +24,17 @@ pub(super) async fn index(headers: HeaderMap) -> Response {
     serve("index.html", &headers)
 }
 
+/// `GET /pair`: the page itself, which sees by its address that a device wants in. Its files lie under `/app/`, so
+/// the browser is sent there; a fragment goes along and no server ever sees it.
+pub(super) async fn pair() -> Response {
+    let mut response = axum::response::Redirect::temporary("/app/pair").into_response();
+    response.headers_mut().insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    response
+}
+
 /// `GET /app/{path}`: a file, or the page itself for its own routes (paths without a dot).
 pub(super) async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
     let is_route = !path.rsplit('/').next().unwrap_or_default().contains('.');

@@ -32,13 +32,16 @@ pub struct RouteFact {
 
 struct Route {
     fact: RouteFact,
+    rule: guard::Rule,
     handler: MethodRouter<App>,
 }
 
 impl Route {
-    /// Takes bodies of any length: its handler counts them as they go to disk.
+    /// Takes bodies of any length and kind: its handler counts them as they go to disk.
     fn whole(mut self) -> Route {
         self.handler = self.handler.layer(DefaultBodyLimit::disable());
+        self.rule.any_body = true;
+        self.rule.body_bytes_max = Some(usize::MAX);
         self
     }
 }
@@ -61,11 +64,17 @@ where
             path,
             scope,
         },
+        rule: guard::Rule {
+            scope,
+            any_body: false,
+            body_bytes_max: None,
+        },
         handler: on(filter, handler),
     }
 }
 
-/// The table. Owner: models and settings. Chat: asking, and one's own chats. Public: nothing private.
+/// The table. Owner: models, devices and settings. Chat: one's own chats, documents and settings. Infer: asking
+/// models. Public: nothing private.
 fn table() -> Vec<Route> {
     let mut table = single();
     table.extend(prefixed::routes());
@@ -74,7 +83,7 @@ fn table() -> Vec<Route> {
 
 /// The routes that stand in one place only.
 fn single() -> Vec<Route> {
-    use Scope::{Chat, Owner, Public};
+    use Scope::{Chat, Infer, Owner, Public};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
@@ -90,11 +99,11 @@ fn single() -> Vec<Route> {
         route(GET, "/reference", Chat, openapi::page),
         route(GET, "/reference.css", Chat, openapi::style),
         // OpenAI
-        route(GET, "/v1/models", Chat, shared::models),
-        route(GET, "/v1/models/{*id}", Chat, shared::model),
-        route(POST, "/v1/chat/completions", Chat, shared::chat),
-        route(POST, "/v1/completions", Chat, shared::completions),
-        route(POST, "/v1/responses", Chat, shared::responses),
+        route(GET, "/v1/models", Infer, shared::models),
+        route(GET, "/v1/models/{*id}", Infer, shared::model),
+        route(POST, "/v1/chat/completions", Infer, shared::chat),
+        route(POST, "/v1/completions", Infer, shared::completions),
+        route(POST, "/v1/responses", Infer, shared::responses),
         route(GET, "/v1/responses/{id}", Chat, openai::responses::one),
         route(
             Method::DELETE,
@@ -108,11 +117,10 @@ fn single() -> Vec<Route> {
             Chat,
             openai::responses::input_items,
         ),
-        route(POST, "/v1/moderations", Chat, openai::moderations::refuse),
         route(
             POST,
             "/v1/embeddings",
-            Chat,
+            Infer,
             openai::embeddings::answer_with_vectors,
         ),
         route(GET, "/v1/files", Chat, openai::files::list),
@@ -186,23 +194,24 @@ fn single() -> Vec<Route> {
             Chat,
             openai::vector_stores::search,
         ),
+        route(POST, "/v1/moderations", Infer, openai::moderations::refuse),
         // Anthropic
-        route(POST, "/v1/messages", Chat, anthropic::messages::answer),
+        route(POST, "/v1/messages", Infer, anthropic::messages::answer),
         route(
             POST,
             "/v1/messages/count_tokens",
-            Chat,
+            Infer,
             anthropic::messages::count,
         ),
         // Ollama
         route(GET, "/api/version", Public, ollama::version),
-        route(GET, "/api/tags", Chat, ollama::models::tags),
-        route(GET, "/api/ps", Chat, ollama::models::ps),
-        route(POST, "/api/show", Chat, ollama::models::show),
-        route(POST, "/api/chat", Chat, ollama::chat::answer),
-        route(POST, "/api/generate", Chat, ollama::generate::answer),
-        route(POST, "/api/embed", Chat, ollama::embed::embed),
-        route(POST, "/api/embeddings", Chat, ollama::embed::embeddings),
+        route(GET, "/api/tags", Infer, ollama::models::tags),
+        route(GET, "/api/ps", Infer, ollama::models::ps),
+        route(POST, "/api/show", Infer, ollama::models::show),
+        route(POST, "/api/chat", Infer, ollama::chat::answer),
+        route(POST, "/api/generate", Infer, ollama::generate::answer),
+        route(POST, "/api/embed", Infer, ollama::embed::embed),
+        route(POST, "/api/embeddings", Infer, ollama::embed::embeddings),
         route(POST, "/api/pull", Owner, ollama::pull::pull),
         route(POST, "/api/copy", Owner, ollama::manage::copy),
         route(Method::DELETE, "/api/delete", Owner, ollama::manage::delete),
@@ -211,34 +220,39 @@ fn single() -> Vec<Route> {
         route(GET, "/api/blobs/{digest}", Owner, ollama::manage::blob),
         route(POST, "/api/blobs/{digest}", Owner, ollama::manage::no_blob),
         // llama.cpp's server: its own, and OpenAI's without the version
-        route(POST, "/completion", Chat, llamacpp::completion::completion),
-        route(POST, "/completions", Chat, llamacpp::completion::completion),
-        route(POST, "/infill", Chat, llamacpp::completion::infill),
-        route(POST, "/tokenize", Chat, llamacpp::tokens::tokenize),
-        route(POST, "/detokenize", Chat, llamacpp::tokens::detokenize),
+        route(POST, "/completion", Infer, llamacpp::completion::completion),
+        route(
+            POST,
+            "/completions",
+            Infer,
+            llamacpp::completion::completion,
+        ),
+        route(POST, "/infill", Infer, llamacpp::completion::infill),
+        route(POST, "/tokenize", Infer, llamacpp::tokens::tokenize),
+        route(POST, "/detokenize", Infer, llamacpp::tokens::detokenize),
         route(
             POST,
             "/apply-template",
-            Chat,
+            Infer,
             llamacpp::tokens::apply_template,
         ),
-        route(POST, "/embedding", Chat, llamacpp::embedding::embedding),
-        route(GET, "/props", Chat, llamacpp::props::props),
+        route(POST, "/embedding", Infer, llamacpp::embedding::embedding),
+        route(GET, "/props", Infer, llamacpp::props::props),
         route(POST, "/props", Owner, llamacpp::props::no_props),
-        route(GET, "/slots", Chat, llamacpp::props::slots),
-        route(POST, "/slots/{id}", Chat, llamacpp::props::no_slots),
-        route(GET, "/lora-adapters", Chat, llamacpp::props::lora_adapters),
+        route(GET, "/slots", Infer, llamacpp::props::slots),
+        route(POST, "/slots/{id}", Infer, llamacpp::props::no_slots),
+        route(GET, "/lora-adapters", Infer, llamacpp::props::lora_adapters),
         route(POST, "/lora-adapters", Owner, llamacpp::props::no_lora),
-        route(POST, "/rerank", Chat, llamacpp::props::no_rerank),
-        route(POST, "/reranking", Chat, llamacpp::props::no_rerank),
-        route(POST, "/chat/completions", Chat, openai::chat::answer),
+        route(POST, "/rerank", Infer, llamacpp::props::no_rerank),
+        route(POST, "/reranking", Infer, llamacpp::props::no_rerank),
+        route(POST, "/chat/completions", Infer, openai::chat::answer),
         route(
             POST,
             "/embeddings",
-            Chat,
+            Infer,
             openai::embeddings::answer_with_vectors,
         ),
-        route(GET, "/models", Chat, openai::models::list),
+        route(GET, "/models", Infer, openai::models::list),
         // documents: GAIA's paths, and what it has none for
         route(GET, "/api/documents", Chat, documents::list),
         route(POST, "/api/documents/upload", Chat, documents::add::upload).whole(),
@@ -331,7 +345,7 @@ fn single() -> Vec<Route> {
         ),
         route(GET, "/onebit/library", Owner, native::library::export),
         route(POST, "/onebit/library", Owner, native::library::import).whole(),
-        route(GET, "/models/{*id}", Chat, openai::models::one),
+        route(GET, "/models/{*id}", Infer, openai::models::one),
         // Lemonade's that stand in one place
         route(GET, "/live", Public, lemonade::health::live),
         route(GET, "/logs/stream", Owner, lemonade::logs::stream),
@@ -347,6 +361,61 @@ fn single() -> Vec<Route> {
         route(GET, "/v1/route/explain", Chat, native::route::explain),
         route(GET, "/metrics", Chat, metrics::metrics),
         route(GET, "/stats", Chat, native::stats::stats),
+        // who is let in
+        route(GET, "/pair", Public, assets::pair),
+        route(GET, "/ca.pem", Public, native::access::authority),
+        route(GET, "/ca.mobileconfig", Public, native::access::profile),
+        route(GET, "/onebit/session", Public, native::access::session),
+        route(POST, "/onebit/claim", Public, native::access::claim),
+        route(POST, "/onebit/pair", Public, native::pairing::claim),
+        route(POST, "/onebit/pair/{id}", Public, native::pairing::collect),
+        route(
+            Method::DELETE,
+            "/onebit/session",
+            Infer,
+            native::access::sign_out,
+        ),
+        route(POST, "/onebit/session/renew", Infer, native::access::renew),
+        route(POST, "/onebit/tickets", Infer, native::access::ticket),
+        route(POST, "/onebit/pairing", Owner, native::pairing::open),
+        route(GET, "/onebit/pairing", Owner, native::pairing::list),
+        route(POST, "/onebit/pairing/{id}", Owner, native::pairing::decide),
+        route(GET, "/onebit/devices", Owner, native::access::devices),
+        route(
+            Method::DELETE,
+            "/onebit/devices",
+            Owner,
+            native::access::remove_all_devices,
+        ),
+        route(
+            Method::PATCH,
+            "/onebit/devices/{id}",
+            Owner,
+            native::access::rename_device,
+        ),
+        route(
+            Method::DELETE,
+            "/onebit/devices/{id}",
+            Owner,
+            native::access::remove_device,
+        ),
+        route(GET, "/onebit/keys", Owner, native::access::keys),
+        route(POST, "/onebit/keys", Owner, native::access::add_key),
+        route(
+            Method::DELETE,
+            "/onebit/keys/{id}",
+            Owner,
+            native::access::remove_key,
+        ),
+        route(GET, "/onebit/persons", Owner, native::access::persons),
+        route(POST, "/onebit/persons", Owner, native::access::add_person),
+        route(
+            Method::DELETE,
+            "/onebit/persons/{id}",
+            Owner,
+            native::access::remove_person,
+        ),
+        route(GET, "/onebit/audit", Owner, native::access::audit),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/models", Chat, native::models::list),
@@ -424,10 +493,15 @@ pub fn facts() -> Vec<RouteFact> {
 /// The whole HTTP surface.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
-    for Route { fact, handler } in table() {
+    for Route {
+        fact,
+        rule,
+        handler,
+    } in table()
+    {
         router = router.route(
             fact.path,
-            handler.layer(from_fn_with_state(fact.scope, guard::require)),
+            handler.layer(from_fn_with_state((app.clone(), rule), guard::require)),
         );
     }
     router
@@ -547,7 +621,14 @@ mod tests {
                 "/v1/health",
                 "/v0/health",
                 "/api/v1/health",
-                "/api/v0/health"
+                "/api/v0/health",
+                "/pair",
+                "/ca.pem",
+                "/ca.mobileconfig",
+                "/onebit/session",
+                "/onebit/claim",
+                "/onebit/pair",
+                "/onebit/pair/{id}"
             ]
         );
     }

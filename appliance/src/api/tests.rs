@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::router;
+use super::{Arrival, facts, router};
 use crate::app::{App, NewModel};
 use crate::config::Config;
+use crate::domain::{PersonId, Scope};
 use crate::engines::ternary::tests::write_tiny_model;
 
 struct Box {
@@ -78,9 +78,10 @@ impl Box {
             .iter()
             .find(|(name, _)| *name == "peer")
             .map_or("127.0.0.1:9", |(_, a)| a);
-        request
-            .extensions_mut()
-            .insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+        request.extensions_mut().insert(Arrival::Socket {
+            address: peer.parse::<SocketAddr>().unwrap(),
+            secure: headers.contains(&("secure", "yes")),
+        });
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), 10 << 20).await.unwrap();
@@ -239,7 +240,7 @@ async fn strangers_stay_outside() {
             "GET",
             "/health",
             ("host", "evil.example"),
-            StatusCode::FORBIDDEN,
+            StatusCode::MISDIRECTED_REQUEST,
         ),
         (
             "GET",
@@ -259,18 +260,18 @@ async fn strangers_stay_outside() {
             ("sec-fetch-site", "cross-site"),
             StatusCode::FORBIDDEN,
         ),
-        ("GET", "/v1/models", ("peer", "10.0.0.7:1"), StatusCode::OK),
+        ("GET", "/health", ("peer", "10.0.0.7:1"), StatusCode::OK),
         (
-            "POST",
-            "/onebit/models/tiny/load",
+            "GET",
+            "/v1/models",
             ("peer", "10.0.0.7:1"),
-            StatusCode::FORBIDDEN,
+            StatusCode::UNAUTHORIZED,
         ),
         (
             "POST",
             "/onebit/models/tiny/load",
             ("x-forwarded-for", "127.0.0.1"),
-            StatusCode::FORBIDDEN,
+            StatusCode::UNAUTHORIZED,
         ),
         (
             "POST",
@@ -399,6 +400,10 @@ async fn a_closed_stream_does_not_end_a_turn_but_stopping_does() {
     let body = json!({"content": "hello", "model": "tiny"}).to_string();
     let request = Request::post(path)
         .header("host", "localhost")
+        .extension(Arrival::Socket {
+            address: SocketAddr::from(([127, 0, 0, 1], 9)),
+            secure: false,
+        })
         .body(Body::from(body))
         .unwrap();
     let response = onebit.router.clone().oneshot(request).await.unwrap();
@@ -422,4 +427,105 @@ async fn a_closed_stream_does_not_end_a_turn_but_stopping_does() {
         "{reason}"
     );
     assert!(onebit.app.running_turns(&owner).is_empty());
+}
+
+/// A path that a route answers, with names of nothing in it.
+fn filled(path: &str) -> String {
+    let parts = path.split('/').map(|part| match part.starts_with('{') {
+        true => "nothing",
+        false => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Nothing, what opens nothing, and one of each scope: name, token, scope.
+async fn all_credentials(onebit: &Box) -> Vec<(&'static str, String, Scope)> {
+    let mut credentials = vec![
+        ("none", String::new(), Scope::Public),
+        (
+            "wrong",
+            format!("ob_{}_{}", "0".repeat(24), "0".repeat(64)),
+            Scope::Public,
+        ),
+        ("foreign", "sk-proj-1234".to_owned(), Scope::Public),
+    ];
+    for (name, scope) in [
+        ("infer", Scope::Infer),
+        ("chat", Scope::Chat),
+        ("owner", Scope::Owner),
+    ] {
+        let trust = onebit.app.trust();
+        let made = trust
+            .add_key(PersonId::owner(), name, scope, None, "test")
+            .await
+            .unwrap();
+        credentials.push((name, made.token, scope));
+    }
+    credentials
+}
+
+/// Each route, with each credential, carried in each way, over http and https: the verdict follows from the
+/// credential and the way alone. Prints the matrix with `--nocapture`.
+#[tokio::test]
+async fn every_route_gives_every_carrier_the_same_verdict() {
+    let onebit = open().await;
+    type Carrier = (&'static str, fn(&str) -> String);
+    let carriers: [Carrier; 4] = [
+        ("authorization", |token| format!("Bearer {token}")),
+        ("x-api-key", str::to_owned),
+        ("cookie", |token| format!("a=b; onebit={token}")),
+        ("cookie", |token| format!("__Host-onebit={token}")),
+    ];
+    let mut credentials = Vec::new();
+    let (mut routes, mut verdicts, mut addresses) = (0, 0, 0u32);
+    for fact in facts() {
+        if routes % 40 == 0 {
+            // New ones in time: a device has its rate of requests.
+            credentials = all_credentials(&onebit).await;
+        }
+        let (method, path) = (fact.method.as_str(), filled(fact.path));
+        let mut row = String::new();
+        for (name, token, holds) in &credentials {
+            for (way, held) in [("http", (*holds).min(Scope::Chat)), ("https", *holds)] {
+                let mut got = Vec::new();
+                for (header, write) in &carriers {
+                    // Each from an address of its own: how often one may try is another test's business.
+                    addresses += 1;
+                    let peer = format!("{}:9", std::net::Ipv4Addr::from(0x0a00_0000 + addresses));
+                    let value = write(token);
+                    let secure = if way == "https" { "yes" } else { "no" };
+                    let mut headers = vec![("peer", peer.as_str()), ("secure", secure)];
+                    if !token.is_empty() {
+                        headers.push((header, value.as_str()));
+                    }
+                    let body = if method == "GET" { "" } else { "[]" };
+                    let answer = onebit.send(method, &path, body, &headers).await;
+                    let code = |code: &str| answer.text.contains(code);
+                    got.push(match answer.status.as_u16() {
+                        401 => "401",
+                        403 if code("scope, and this device") || code("https only") => "403",
+                        _ => "in",
+                    });
+                }
+                verdicts += got.len();
+                let expected = match held >= fact.scope {
+                    true => "in",
+                    false if held == Scope::Public => "401",
+                    false => "403",
+                };
+                assert!(
+                    got.iter().all(|g| *g == expected),
+                    "{method} {path} {name} {way}: {got:?}, not {expected}"
+                );
+                row += &format!("{expected:<4}");
+            }
+        }
+        routes += 1;
+        println!(
+            "{method:<6} {:<34} {:<6} {row}",
+            fact.path,
+            fact.scope.as_str()
+        );
+    }
+    println!("{routes} routes, {verdicts} verdicts");
 }

@@ -18,6 +18,9 @@ pub enum AppError {
     /// The store's reason.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Trust's reason.
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustError),
     /// A hub's or the disk's reason.
     #[error(transparent)]
     Catalog(#[from] super::catalog::CatalogError),
@@ -131,6 +134,7 @@ impl Failing for AppError {
         match self {
             AppError::Engine(error) => error.kind(),
             AppError::Store(error) => error.kind(),
+            AppError::Trust(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
             AppError::NoLane(_)
@@ -159,6 +163,7 @@ impl Failing for AppError {
 
     fn code(&self) -> Option<&'static str> {
         match self {
+            AppError::Trust(error) => error.code(),
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
             AppError::Documents(error) => error.code(),

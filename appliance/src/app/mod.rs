@@ -3,6 +3,7 @@
 //! [`App`] is built once and cloned into every request. It combines engines and store and knows nothing
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
+mod access;
 mod affinity;
 mod answer;
 pub mod backup;
@@ -50,7 +51,9 @@ use crate::engines::{ENGINES, Means};
 use crate::fetch::{Fetch, Policy};
 use crate::host::{self, Gpu, Host};
 use crate::store::Store;
+use crate::trust::Trust;
 
+pub use access::Reach;
 use affinity::{Affinity, Trail};
 pub use answer::Answer;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
@@ -87,6 +90,9 @@ pub use crate::store::{
     Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse, StoredText, Watch,
     new_id, now_ms,
 };
+pub use crate::trust::{
+    self, Carried, Live, Made, Progress as PairingProgress, Recognised, TrustError, pairing,
+};
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -122,6 +128,8 @@ struct Inner {
     /// Whether changed rates are about to be written.
     saving: AtomicBool,
     gpus: Vec<Gpu>,
+    trust: Trust,
+    reach: access::Addresses,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
     started: Instant,
@@ -190,6 +198,8 @@ impl App {
             Arc::new(move || machine(cores)),
         );
         let inner = Inner {
+            trust: Trust::new(store.clone(), config.trust.clone()),
+            reach: access::Addresses::default(),
             config,
             store,
             pool,

@@ -21,6 +21,8 @@ const PIECE: usize = 256 << 10;
 /// A running appliance.
 pub(super) struct Client {
     address: SocketAddr,
+    /// Shown where this machine's programs have to show one.
+    key: Option<String>,
 }
 
 /// An answer that arrives event by event.
@@ -42,9 +44,13 @@ impl Client {
                 continue;
             };
             if address.ip().is_unspecified() {
-                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+                address.set_ip(match address.is_ipv4() {
+                    true => std::net::Ipv4Addr::LOCALHOST.into(),
+                    false => std::net::Ipv6Addr::LOCALHOST.into(),
+                });
             }
-            let client = Client { address };
+            let key = crate::app::trust::local_key(data);
+            let client = Client { address, key };
             if client
                 .get("/health")
                 .await
@@ -61,8 +67,9 @@ impl Client {
     }
 
     /// The appliance at an address that is known to answer.
-    pub(super) fn at(address: SocketAddr) -> Client {
-        Client { address }
+    pub(super) fn at(address: SocketAddr, data: &Path) -> Client {
+        let key = crate::app::trust::local_key(data);
+        Client { address, key }
     }
 
     /// Posts a file's bytes as they are read.
@@ -144,12 +151,15 @@ impl Client {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends when the response has been read or dropped.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
-            .header("content-type", "application/json")
-            .body(body)?;
+            .header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(body)?;
         Ok(sender.send_request(request).await?)
     }
 }

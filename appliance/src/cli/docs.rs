@@ -116,8 +116,9 @@ pub(super) async fn run(config: Config, command: DocsCommand, json: bool) -> Res
     let (client, _held) = match Client::find(&config.data_dir).await {
         Some(client) => (client, None),
         None => {
+            let data = config.data_dir.clone();
             let (address, held) = serve::beside(config).await?;
-            (Client::at(address), Some(held))
+            (Client::at(address, &data), Some(held))
         }
     };
     match command {

@@ -15,7 +15,9 @@ mod docs;
 mod doctor;
 mod engines;
 mod kernels;
+mod keys;
 mod models;
+mod pair;
 mod ppl;
 mod pull;
 mod route;
@@ -70,10 +72,17 @@ enum Command {
         /// Address to listen on, possibly several times.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<SocketAddr>,
-        /// Allow addresses that the network can reach.
-        #[arg(long)]
-        lan: bool,
     },
+    /// Let a phone or another computer in.
+    Pair(pair::PairArgs),
+    /// The paired devices: list, revoke.
+    Devices {
+        #[command(subcommand)]
+        command: Option<keys::DevicesCommand>,
+    },
+    /// Keys for programs: make, list, remove.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Ask a model, once or in a conversation.
     Chat(chat::ChatArgs),
     /// Copy a model file into the data directory.
@@ -173,10 +182,9 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failed> {
-    let (listen, lan) = match &cli.command {
-        Command::Serve { listen, lan } => (listen.clone(), *lan),
-        Command::Doctor { listen, .. } => (listen.clone(), false),
-        _ => (Vec::new(), false),
+    let listen = match &cli.command {
+        Command::Serve { listen } | Command::Doctor { listen, .. } => listen.clone(),
+        _ => Vec::new(),
     };
     if matches!(cli.command, Command::Settings) {
         print!("{}", crate::config::DEFAULT_FILE);
@@ -187,13 +195,15 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         file: config,
         data_dir: data,
         listen,
-        lan,
     };
     let config = Config::resolve(&flags, &environment)?;
     let serves = matches!(cli.command, Command::Serve { .. });
     start_log(&config.log, serves)?;
     match cli.command {
         Command::Serve { .. } => serve::run(config).await,
+        Command::Pair(args) => pair::run(config, args, json).await,
+        Command::Devices { command } => keys::devices(config, command, json).await,
+        Command::Keys(command) => keys::keys(config, command, json).await,
         Command::Chat(args) => chat::run(config, args, json).await,
         Command::Import(args) => models::import(config, args, json).await,
         Command::Convert(args) => convert::run(args, json).await,

@@ -1,7 +1,7 @@
 //! `onebit serve`: open, listen, answer, stop in order.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const SAVE_MAX: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(config: Config) -> Result<(), Failed> {
     let drain = Duration::from_secs(config.server.drain_s);
-    let (listen, lan) = (config.server.listen.clone(), config.server.lan);
+    let listen = config.server.listen.clone();
     let data = config.data_dir.clone();
     let app = App::open(config)?;
     // Held while we serve: two appliances on one data directory would end each other's answers.
@@ -32,13 +32,13 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     app.start_library().await?;
     let server = Server::bind(&listen).await?;
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    app.open_trust(server.addresses().to_vec()).await?;
     presence.announce(&addresses)?;
-    if lan {
-        tracing::warn!("anybody on the network may chat: there is no sign-in yet");
-    }
     for address in &addresses {
         println!("listening on http://{address}");
     }
+    say_how_to_reach(&app);
+    tokio::spawn(app.clone().keep_certificates());
     tracing::info!(version = VERSION, data = %data.display(), "ready");
     let service = Arc::new(Service::find(&environment));
     let alive = tokio::spawn({
@@ -101,6 +101,7 @@ pub(super) async fn beside(config: Config) -> Result<(std::net::SocketAddr, Besi
         .first()
         .copied()
         .ok_or("no address to listen on")?;
+    app.open_trust(vec![address]).await?;
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let until = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -111,6 +112,34 @@ pub(super) async fn beside(config: Config) -> Result<(std::net::SocketAddr, Besi
         stop,
     };
     Ok((address, beside))
+}
+
+/// Tells what to type on other machines, and where the code lies that makes the first of them the owner's. The code
+/// itself goes to a terminal only: a journal is read by more people than the one who started this.
+fn say_how_to_reach(app: &App) {
+    let reach = app.reach();
+    if !reach.lan {
+        return;
+    }
+    if let Some(address) = reach.http.first() {
+        println!("on this network: {address}/app");
+    }
+    if !app.trust().is_unclaimed() {
+        return;
+    }
+    let file = app.trust().setup_file();
+    let shown = std::io::stdout().is_terminal();
+    match (shown, std::fs::read_to_string(&file), reach.https.first()) {
+        (true, Ok(code), Some(address)) => {
+            println!(
+                "to own it from another machine, open {address}/app and type the setup code {code}"
+            );
+        }
+        _ => println!(
+            "the setup code for another machine lies in {}",
+            file.display()
+        ),
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.

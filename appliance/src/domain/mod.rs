@@ -2,6 +2,7 @@
 //! rows to `store`, so that neither can leak into the other.
 
 pub mod chat;
+pub mod credential;
 pub mod document;
 pub mod id;
 pub mod library;
@@ -14,6 +15,7 @@ pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,
     Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
 };
+pub use credential::{AuditRow, Credential, CredentialKind, Person};
 pub use id::Id;
 pub use library::{Citation, Collection, Document, Shelf};
 pub use machine::Machine;

@@ -10,6 +10,7 @@ mod cpu;
 pub(crate) mod fixture;
 mod gpu;
 mod memory;
+pub mod network;
 mod npu;
 mod power;
 mod system;

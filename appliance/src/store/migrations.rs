@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0003_documents.sql"),
     include_str!("migrations/0004_notes.sql"),
     include_str!("migrations/0005_measurements.sql"),
+    include_str!("migrations/0006_access.sql"),
 ];
 
 /// How many steps a database has seen.

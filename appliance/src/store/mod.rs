@@ -5,6 +5,7 @@
 //! reached the disk, so that neither a kill nor a power cut loses it. Nothing here knows who asks for
 //! a row beyond the person whose row it is.
 
+mod access;
 mod answered;
 mod chats;
 mod choices;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::domain::Id;
 use crate::error::{Failing, Kind};
 
+pub use access::{Access, Kept, SecretHash};
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use choices::Choices;
 pub use collections::{Collections, Watch};
@@ -196,6 +198,11 @@ impl Store {
         Ok(Store {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Persons, devices, keys and the audit log.
+    pub fn access(&self) -> Access<'_> {
+        Access(self)
     }
 
     /// Chats and their messages.

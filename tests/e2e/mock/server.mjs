@@ -31,6 +31,12 @@ function makeControl(delay_ms) {
   const control = {
     delay_ms,
     failNext: null,
+    session: { signed_in: true, scope: 'owner', private: true, claimable: false, https_port: 8443, authority: { sha256: '00', words: 'babab lusob' } },
+    devices: [{ id: 'd', name: 'iPhone, Safari', scope: 'chat', seen_at: 1, seen_from: '192.168.1.8' }],
+    keys: [{ id: 'k', name: 'Editor', scope: 'infer', seen_at: null, seen_from: null }],
+    pairing: null,
+    allowed: true,
+    decided: null,
     breakAfter: null,
     holdAfter: Infinity,
     waiting: [],
@@ -55,11 +61,26 @@ async function handle(store, control, request, response) {
   if (url.pathname === '/v1/search') return send(response, { passages: search(store, body.query) });
   const [, root, kind, id, verb] = url.pathname.split('/').map(decodeURIComponent);
   if (root !== 'onebit') return fail(response, 404, 'not_found', 'there is no such route');
+  if (kind === 'session') return send(response, control.session);
+  if (kind === 'devices' || kind === 'keys') return send(response, { [kind]: control[kind] });
+  if (kind === 'pair') return send(response, id ? { state: control.allowed ? 'in' : 'waiting' } : { id: 'p', secret: 's', digits: '481 294' }, id ? 200 : 201);
+  if (kind === 'pairing') return pairingRoute(control, request, response, id, body);
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'models') return modelRoute(store, request, response, id, verb);
   if (kind === 'turns') return turnRoute(store, request, response, id, verb);
   if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
   return fail(response, 404, 'not_found', 'there is no such route');
+}
+
+function pairingRoute(control, request, response, id, body) {
+  if (id) {
+    control.decided = body;
+    control.pairing = { ...control.pairing, state: body.allow ? 'done' : 'refused' };
+    return send(response, { id, allowed: body.allow });
+  }
+  if (request.method === 'GET') return send(response, { pairings: [control.pairing] });
+  control.pairing = { id: 'p', state: 'waiting', expires_in_ms: 120_000, name: 'Pixel', address: '192.168.1.9', digits: '481 294' };
+  return send(response, { id: 'p', code: 'ABCD-1234', link: 'https://192.168.1.2:8443/pair#c=X', page: 'https://192.168.1.2:8443/pair', picture: { size: 3, path: 'M1 1h1v1h-1z' }, reachable: true, expires_in_ms: 120_000 }, 201);
 }
 
 function statusOf(store) {

@@ -16,7 +16,7 @@ export class ApiError extends Error {
   }
 }
 
-async function send(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<Response> {
+export async function send(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(new URL(path, ROOT), {
@@ -31,6 +31,8 @@ async function send(method: string, path: string, body?: unknown, init: RequestI
     throw new ApiError(0, 'unreachable', cause instanceof Error ? cause.message : String(cause));
   }
   if (response.ok) return response;
+  // The page shows the way in again when the appliance no longer knows this browser.
+  if (response.status === 401) dispatchEvent(new Event('signed-out'));
   const error = await errorOf(response);
   const wait = Number(response.headers.get('retry-after'));
   throw new ApiError(response.status, error.code ?? error.type ?? '', error.message, wait > 0 ? wait : null);
@@ -48,7 +50,7 @@ async function errorOf(response: Response): Promise<ErrorBody> {
   return { message: text.slice(0, 200) || response.statusText };
 }
 
-const json = async <T>(method: string, path: string, body?: unknown): Promise<T> => (await send(method, path, body)).json() as Promise<T>;
+export const json = async <T>(method: string, path: string, body?: unknown): Promise<T> => (await send(method, path, body)).json() as Promise<T>;
 const id = encodeURIComponent;
 
 export const status = (): Promise<Status> => json('GET', 'status');

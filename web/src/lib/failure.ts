@@ -14,6 +14,9 @@ export interface Failure {
 // By our code, OpenAI's code or type; the first that matches.
 const KNOWN: [RegExp, Key, Key][] = [
   [/unreachable/, 'fail.unreachable', 'fail.unreachable.do'],
+  [/needs_https/, 'fail.https', 'fail.https.do'],
+  [/too_often/, 'fail.often', 'fail.often.do'],
+  [/pairing|setup_code/, 'fail.code', 'fail.code.do'],
   [/queue|in_use|rate_limit|429/, 'fail.busy', 'fail.busy.do'],
   [/context_length|too_large|413/, 'fail.long', 'fail.long.do'],
   [/too_big|memory/, 'fail.memory', 'fail.memory.do'],

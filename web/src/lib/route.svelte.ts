@@ -6,11 +6,12 @@ export type Route =
   | { view: 'models' }
   | { view: 'system' }
   | { view: 'settings' }
+  | { view: 'devices' }
   | { view: 'welcome' };
 
 export function parseRoute(hash: string): Route {
   const [view, id] = hash.replace(/^#\/?/, '').split('/');
-  if (view === 'documents' || view === 'models' || view === 'system' || view === 'settings' || view === 'welcome') return { view };
+  if (view === 'documents' || view === 'models' || view === 'system' || view === 'settings' || view === 'devices' || view === 'welcome') return { view };
   return { view: 'chat', chat: view === 'chat' && id ? decodeURIComponent(id) : null };
 }
 

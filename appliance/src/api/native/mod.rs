@@ -1,10 +1,12 @@
 //! What no dialect has: the page's chats with their trees, turns that outlive connections, model states.
 //! Errors have OpenAI's shape.
 
+pub(super) mod access;
 pub(super) mod chats;
 pub(super) mod choices;
 pub(super) mod library;
 pub(super) mod models;
+pub(super) mod pairing;
 pub(super) mod route;
 pub(super) mod settings;
 pub(super) mod stats;

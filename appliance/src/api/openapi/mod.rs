@@ -3,6 +3,7 @@
 //!
 //! Knows no dialect: each describes its own routes, and a route that nobody describes fails the test below.
 
+mod access;
 mod operation;
 mod own;
 mod page;
@@ -49,6 +50,7 @@ fn parts() -> Vec<Part> {
         llamacpp::describe(),
         documents::describe(),
         native::describe(),
+        access::describe(),
         own::describe(),
     ]
 }

@@ -1,0 +1,174 @@
+//! The routes of signing in, pairing, and of what the owner sees and ends.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::operation::{Operation, Part, list, maybe, object, text, truth, whole, words};
+
+fn credential() -> Value {
+    object([
+        ("id", text()),
+        ("name", text()),
+        ("person", text()),
+        ("scope", words(&["infer", "chat", "owner"])),
+        ("created_at", whole()),
+        ("seen_at", maybe(whole())),
+        ("seen_from", maybe(text())),
+        ("expires_at", maybe(whole())),
+    ])
+}
+
+fn person() -> Value {
+    object([("id", text()), ("name", text()), ("created_at", whole())])
+}
+
+fn scope() -> Value {
+    words(&["infer", "chat", "owner"])
+}
+
+fn let_in() -> Value {
+    object([
+        ("state", words(&["waiting", "in"])),
+        ("device?", credential()),
+        ("token?", text()),
+    ])
+}
+
+pub(super) fn describe() -> Part {
+    let deleted = || object([("deleted", truth()), ("id", text())]);
+    let mut operations = vec![
+        Operation::get("/pair", "Leads a device that was scanned in to the page").status(307),
+        Operation::get("/ca.pem", "The certificate authority of this appliance")
+            .text(200, "application/x-x509-ca-cert"),
+        Operation::get(
+            "/ca.mobileconfig",
+            "The same as a profile for Apple's phones",
+        )
+        .text(200, "application/x-apple-aspen-config"),
+        Operation::get("/onebit/session", "Who asks, and how it could be more").writes(object([
+            ("signed_in", truth()),
+            ("scope", words(&["public", "infer", "chat", "owner"])),
+            ("private", truth()),
+            ("transport", words(&["loopback", "lan", "mesh"])),
+            ("claimable", truth()),
+            ("https_port", maybe(whole())),
+            (
+                "authority?",
+                object([("sha256", text()), ("words", text())]),
+            ),
+            ("person?", text()),
+            ("device?", maybe(text())),
+            ("newest_device?", json!({ "type": ["object", "null"] })),
+        ])),
+        Operation::delete("/onebit/session", "Signs the device out, for good")
+            .writes(object([("signed_in", truth())])),
+        Operation::post(
+            "/onebit/session/renew",
+            "A new token for a device that keeps it itself",
+        )
+        .writes(object([("token", text())])),
+        Operation::post(
+            "/onebit/claim",
+            "The first owner's device, by the setup code",
+        )
+        .takes_form(object([
+            ("code", text()),
+            ("name", text()),
+            ("token?", truth()),
+        ]))
+        .writes(let_in()),
+    ];
+    operations.extend(pairing());
+    operations.extend([
+        Operation::get("/onebit/devices", "The paired devices")
+            .writes(object([("devices", list(credential()))])),
+        Operation::delete(
+            "/onebit/devices",
+            "Revokes all devices but the one that asks",
+        )
+        .writes(object([("deleted", whole())])),
+        Operation::new(Method::PATCH, "/onebit/devices/{id}", "Renames a device")
+            .takes_form(object([("name", text())]))
+            .writes(object([("id", text()), ("name", text())])),
+        Operation::delete(
+            "/onebit/devices/{id}",
+            "Revokes a device and ends its streams",
+        )
+        .writes(deleted()),
+        Operation::get("/onebit/keys", "The keys of programs")
+            .writes(object([("keys", list(credential()))])),
+        created(
+            Operation::post("/onebit/keys", "Makes a key and shows it once").takes_form(object([
+                ("name", text()),
+                ("scope?", scope()),
+                ("person?", text()),
+                ("days?", whole()),
+            ])),
+        ),
+        Operation::delete("/onebit/keys/{id}", "Removes a key").writes(deleted()),
+        Operation::get("/onebit/persons", "The persons of this appliance")
+            .writes(object([("persons", list(person()))])),
+        created(
+            Operation::post("/onebit/persons", "Adds a person")
+                .takes_form(object([("name", text())])),
+        ),
+        Operation::delete(
+            "/onebit/persons/{id}",
+            "Removes a person with all that is theirs",
+        )
+        .writes(deleted()),
+        Operation::get(
+            "/onebit/audit",
+            "What was done with devices, keys and persons",
+        )
+        .reads("limit", whole(), "How many lines at most")
+        .writes(object([(
+            "events",
+            list(object([
+                ("at", whole()),
+                ("event", text()),
+                ("subject", text()),
+                ("address", text()),
+            ])),
+        )])),
+    ]);
+    Part {
+        name: "Access",
+        prefix: "Access",
+        error: super::super::openai::error_schema(),
+        operations,
+    }
+}
+
+/// Answers 201 with JSON.
+fn created(operation: Operation) -> Operation {
+    operation.text(201, "application/json")
+}
+
+fn pairing() -> Vec<Operation> {
+    vec![
+        created(Operation::post(
+            "/onebit/tickets",
+            "Opens one WebSocket within half a minute",
+        )),
+        Operation::get("/onebit/pairing", "The pairings and where they stand")
+            .writes(object([("pairings", list(json!({ "type": "object" })))])),
+        created(
+            Operation::post("/onebit/pairing", "Opens a pairing: code, link and picture")
+                .takes_form(object([("scope?", scope()), ("person?", text())])),
+        ),
+        Operation::post(
+            "/onebit/pairing/{id}",
+            "Allows or refuses the device that waits",
+        )
+        .takes_form(object([("allow", truth()), ("digits?", text())]))
+        .writes(object([("id", text()), ("allowed", truth())])),
+        created(
+            Operation::post("/onebit/pair", "A device uses a code")
+                .takes_form(object([("code", text()), ("name", text())])),
+        ),
+        Operation::post("/onebit/pair/{id}", "A device asks how its pairing stands")
+            .takes_form(object([("secret", text()), ("token?", truth())]))
+            .writes(let_in()),
+    ]
+}

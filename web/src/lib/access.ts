@@ -1,0 +1,79 @@
+// Who this browser is to the appliance: the session, coming in, devices and keys.
+import { json, send } from './api';
+
+export interface Session {
+  signed_in: boolean;
+  scope: 'public' | 'infer' | 'chat' | 'owner';
+  /** Whether nobody can listen on the way. */
+  private: boolean;
+  claimable: boolean;
+  https_port: number | null;
+  authority?: { sha256: string; words: string };
+  device?: string | null;
+  newest_device?: { name: string; created_at: number } | null;
+}
+
+export interface Device {
+  id: string;
+  name: string;
+  scope: string;
+  seen_at: number | null;
+  seen_from: string | null;
+}
+
+export interface Opened {
+  id: string;
+  code: string;
+  link: string | null;
+  page: string | null;
+  picture: { size: number; path: string } | null;
+  reachable: boolean;
+  expires_in_ms: number;
+}
+
+export interface Pairing {
+  id: string;
+  state: 'open' | 'waiting' | 'allowed' | 'done' | 'refused' | 'void' | 'expired';
+  expires_in_ms: number;
+  name?: string;
+  address?: string;
+  digits?: string;
+}
+
+export interface Claimed {
+  id: string;
+  secret: string;
+  digits: string;
+}
+
+/** Symbols of the setup code; those of pairing have 8 or 26. */
+const SETUP_SYMBOLS = 16;
+
+export const bare = (code: string): string => code.replace(/[\s-]/g, '');
+export const isSetup = (code: string): boolean => bare(code).length === SETUP_SYMBOLS;
+
+export const session = (): Promise<Session> => json('GET', 'session');
+export const signOut = async (): Promise<void> => void (await send('DELETE', 'session'));
+export const setUp = async (code: string, name: string): Promise<void> => void (await send('POST', 'claim', { code, name }));
+export const claim = (code: string, name: string): Promise<Claimed> => json('POST', 'pair', { code, name });
+export const collect = async (claimed: Claimed): Promise<boolean> =>
+  (await json<{ state: string }>('POST', `pair/${claimed.id}`, { secret: claimed.secret })).state === 'in';
+
+export const openPairing = (scope: string): Promise<Opened> => json('POST', 'pairing', { scope });
+export const pairing = async (id: string): Promise<Pairing | undefined> =>
+  (await json<{ pairings: Pairing[] }>('GET', 'pairing')).pairings.find((one) => one.id === id);
+export const decide = async (id: string, allow: boolean, digits: string): Promise<void> => void (await send('POST', `pairing/${id}`, { allow, digits }));
+
+export const devices = async (): Promise<Device[]> => (await json<{ devices: Device[] }>('GET', 'devices')).devices;
+export const revoke = async (id: string): Promise<void> => void (await send('DELETE', `devices/${id}`));
+export const keys = async (): Promise<Device[]> => (await json<{ keys: Device[] }>('GET', 'keys')).keys;
+export const addKey = async (name: string): Promise<string> => (await json<{ key: string }>('POST', 'keys', { name })).key;
+export const removeKey = async (id: string): Promise<void> => void (await send('DELETE', `keys/${id}`));
+
+/** A name for this device that its owner recognises in the list. */
+export function deviceName(agent: string): string {
+  const system = /iPhone|iPad|Android|Windows|Macintosh|CrOS|Linux/.exec(agent)?.[0] ?? '';
+  const browser = /Firefox|Edg|OPR|Chrome|Safari/.exec(agent)?.[0] ?? '';
+  const known: Record<string, string> = { Macintosh: 'Mac', CrOS: 'Chromebook', Edg: 'Edge', OPR: 'Opera' };
+  return [system, browser].map((word) => known[word] ?? word).filter(Boolean).join(', ') || 'Browser';
+}
