@@ -6,7 +6,7 @@
 mod ternary;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -64,15 +64,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
-            listen: [8000, 8443]
-                .into_iter()
-                .flat_map(|port| {
-                    [
-                        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-                        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-                    ]
-                })
-                .collect(),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000))],
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             body_bytes_max: 32 << 20,
