@@ -618,17 +618,17 @@ mod tests {
                 "/favicon.ico",
                 "/api/version",
                 "/live",
-                "/v1/health",
-                "/v0/health",
-                "/api/v1/health",
-                "/api/v0/health",
                 "/pair",
                 "/ca.pem",
                 "/ca.mobileconfig",
                 "/onebit/session",
                 "/onebit/claim",
                 "/onebit/pair",
-                "/onebit/pair/{id}"
+                "/onebit/pair/{id}",
+                "/v1/health",
+                "/v0/health",
+                "/api/v1/health",
+                "/api/v0/health"
             ]
         );
     }
