@@ -39,6 +39,7 @@ mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them
+mod outgrown; // conversations longer than the context: refused, or without their oldest turns
 mod residency; // many models loaded at once
 mod responses; // OpenAI's Responses: items, events, what is kept
 mod routing; // lanes, fall-back, measurements, pins, and what is told of them

@@ -35,6 +35,8 @@ struct Options {
     flm: bool,
     key: Option<String>,
     prefix: String,
+    /// Words that a conversation may have; 0 is any number.
+    context: usize,
 }
 
 struct Server {
@@ -118,6 +120,7 @@ fn options() -> Options {
             "--once" => options.once = Some(next().into()),
             "--persona" => options.flm = next() == "flm",
             "--request-path" => options.prefix = next(),
+            "--words" => options.context = next().parse().unwrap(),
             "--version" => {
                 println!("version: 11434 (fake)");
                 std::process::exit(0);
@@ -340,6 +343,20 @@ async fn chat<S: AsyncWrite + Unpin>(
             &json!({"error": "basic_string::substr: __pos (which is 1) > this->size() (which is 0)"}),
         )
         .await;
+        return true;
+    }
+    let words: usize = body["messages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|message| message["content"].as_str())
+        .map(|text| text.split_whitespace().count())
+        .sum();
+    let room = server.options.context;
+    if room > 0 && words >= room {
+        let error = json!({"code": 400, "type": "exceed_context_size_error", "message": "the request exceeds the available context size",
+            "n_prompt_tokens": words, "n_ctx": room});
+        reply(stream, 400, &json!({ "error": error })).await;
         return true;
     }
     let tokens: Vec<String> = (0..wanted).map(|n| format!("t{n} ")).collect();

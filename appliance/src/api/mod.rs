@@ -24,6 +24,7 @@ mod ollama;
 mod openai;
 mod openapi;
 mod origin;
+mod outgrown;
 mod routes;
 mod server;
 mod shared;

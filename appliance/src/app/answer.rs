@@ -63,8 +63,12 @@ impl Answer {
         self.journey = Some(journey);
     }
 
-    /// What the answer is made from is told before its first word.
+    /// What the answer is made from, and what not, is told before its first word.
     fn hold_sources(&mut self) {
+        let messages = std::mem::take(&mut self.now.left_out);
+        if messages > 0 {
+            self.held.push_back(ChatEvent::LeftOut { messages });
+        }
         let sources = std::mem::take(&mut self.now.sources);
         if !sources.is_empty() {
             self.held.push_back(ChatEvent::Sources(sources));

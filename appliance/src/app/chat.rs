@@ -11,10 +11,12 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    Aboard, Answer, App, AppError, Pick, Reader, RouteNote, Trail, ask_of, carried, new_id,
-    rates_key,
+    Aboard, Answer, App, AppError, Pick, Reader, RouteNote, Trail, ask_of, carried, has_turns,
+    leave_out, new_id, rates_key, room,
 };
-use crate::domain::{ChatEvent, ChatRequest, Citation, Input, Model, ModelFormat, Sampling, Shape};
+use crate::domain::{
+    ChatEvent, ChatRequest, Citation, Input, Model, ModelFormat, Overflow, Sampling, Shape,
+};
 use crate::engines::pool::Lease;
 use crate::engines::route::{Ask, Priority};
 use crate::engines::{EngineError, Events, Task, ternary};
@@ -31,6 +33,8 @@ pub(super) struct Journey {
     trail: Trail,
     note: RouteNote,
     priority: Priority,
+    /// Messages left out so far.
+    left_out: usize,
     /// Lanes that have failed.
     failed: Vec<&'static str>,
     /// The first lane's error, which is what the client hears if nobody answers.
@@ -41,6 +45,8 @@ pub(super) struct Journey {
 pub(super) struct Begun {
     pub(super) pick: Pick,
     pub(super) events: Events,
+    /// Messages that were left out because the conversation was too long.
+    pub(super) left_out: usize,
     /// The passages that the answer is made from.
     pub(super) sources: Vec<Citation>,
     /// Counts as running while it lives.
@@ -75,6 +81,7 @@ impl App {
             trail,
             note,
             priority: wish.priority,
+            left_out: 0,
             failed: Vec::new(),
             error: None,
         };
@@ -98,19 +105,14 @@ impl App {
     /// The model is not known or cannot be loaded, the prompt cannot be made, the engine does not count.
     pub async fn count(&self, mut request: ChatRequest) -> Result<usize, AppError> {
         let (_, lease) = self.load_for(&request.model, Task::Count).await?;
+        let lease = Arc::new(lease);
         self.put_in_words(&mut request, &lease)?;
-        if input_bytes(&request.input) <= INLINE_BYTES_MAX {
-            return Ok(lease.count(request.input)?);
-        }
-        let counted = tokio::task::spawn_blocking(move || lease.count(request.input));
-        Ok(counted
-            .await
-            .map_err(|panic| EngineError::Failed(panic.to_string()))??)
+        count_words(request.input, &lease).await
     }
 
     /// Writes a conversation with the model's own template, where it has one that we apply; returns how its answer
     /// is read.
-    fn put_in_words(
+    pub(super) fn put_in_words(
         &self,
         request: &mut ChatRequest,
         lease: &Lease,
@@ -138,7 +140,30 @@ impl App {
 impl Journey {
     /// Whether there is another lane to try.
     pub(super) fn may_go_on(&self, error: &EngineError) -> bool {
-        !self.picks.is_empty() && moves_on(error)
+        self.may_shorten(error) || (!self.picks.is_empty() && moves_on(error))
+    }
+
+    fn may_shorten(&self, error: &EngineError) -> bool {
+        matches!(error, EngineError::PromptTooLong { .. })
+            && self.request.overflow == Overflow::LeaveOut
+            && matches!(&self.request.input, Input::Messages(messages) if has_turns(messages))
+    }
+
+    /// Leaves out the oldest turns of a conversation that was too long; says whether it has become shorter.
+    fn shorten(&mut self, error: &EngineError) -> bool {
+        if !self.may_shorten(error) {
+            return false;
+        }
+        let EngineError::PromptTooLong { tokens, context } = *error else {
+            return false;
+        };
+        let Input::Messages(messages) = &mut self.request.input else {
+            return false;
+        };
+        let limit = room(context, self.request.limits.tokens_max);
+        let gone = leave_out(messages, tokens, limit, context);
+        self.left_out += gone;
+        gone > 0
     }
 
     /// Goes on after a lane that took the request has failed.
@@ -147,7 +172,11 @@ impl Journey {
         failed: &Pick,
         error: EngineError,
     ) -> BoxFuture<'static, (Journey, Result<Begun, AppError>)> {
-        self.moved(failed, error.into());
+        if self.shorten(&error) {
+            self.picks.push_front(failed.clone());
+        } else {
+            self.moved(failed, error.into());
+        }
         Box::pin(async move {
             let begun = self.go_on().await;
             (self, begun)
@@ -161,6 +190,12 @@ impl Journey {
                 Ok(begun) => return Ok(begun),
                 Err(error) => error,
             };
+            if let AppError::Engine(engine) = &error
+                && self.shorten(engine)
+            {
+                self.picks.push_front(pick);
+                continue;
+            }
             let goes_on = match &error {
                 AppError::Engine(error) => moves_on(error),
                 // What the model's template refuses another engine's may take, but the person should know.
@@ -209,14 +244,15 @@ impl Journey {
         let flights = &app.inner.flights;
         let beside = flights.pressure(&pick.lane, &pick.model.id).active;
         let aboard = flights.begin(&pick.lane, &pick.model.id, pick.eta_s, self.priority);
-        let lease = app.inner.pool.session_on(&pick.model, pick.engine).await?;
+        let lease = Arc::new(app.inner.pool.session_on(&pick.model, pick.engine).await?);
         if let Some(took) = lease.loaded_in() {
             app.inner
                 .meter
                 .loaded(&pick.lane, rates_key(&pick.model), took);
         }
-        // The last lane may have the request itself.
-        let mut request = match self.picks.is_empty() {
+        // The last lane may have the request itself, unless it is asked again with less.
+        let last = self.picks.is_empty() && self.request.overflow == Overflow::Refuse;
+        let mut request = match last {
             true => std::mem::replace(
                 &mut self.request,
                 ChatRequest::new("", Input::Tokens(Vec::new())),
@@ -231,8 +267,7 @@ impl Journey {
             }
             None => Vec::new(),
         };
-        let reader = app.put_in_words(&mut request, &lease)?;
-        let lease = Arc::new(lease);
+        let (reader, left_out) = app.put_in_words_that_fit(&mut request, &lease).await?;
         let turn = match self.priority {
             Priority::Interactive => None,
             Priority::Background => Some(flights.turn(pick.lane.slots, || lease.load()).await?),
@@ -257,6 +292,7 @@ impl Journey {
                 Some(reader) => read(events, reader),
                 None => events,
             },
+            left_out: self.left_out + left_out,
             sources,
             _aboard: aboard,
             beside,
@@ -296,7 +332,19 @@ fn read(events: Events, mut reader: Reader) -> Events {
     events.flat_map(read).boxed()
 }
 
-fn input_bytes(input: &Input) -> usize {
+/// Counts the tokens of an input.
+pub(super) async fn count_words(input: Input, lease: &Arc<Lease>) -> Result<usize, AppError> {
+    if input_bytes(&input) <= INLINE_BYTES_MAX {
+        return Ok(lease.count(input)?);
+    }
+    let lease = Arc::clone(lease);
+    let counted = tokio::task::spawn_blocking(move || lease.count(input));
+    Ok(counted
+        .await
+        .map_err(|panic| EngineError::Failed(panic.to_string()))??)
+}
+
+pub(super) fn input_bytes(input: &Input) -> usize {
     match input {
         Input::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
         Input::Text { text, .. } => text.len(),

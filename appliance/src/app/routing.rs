@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{App, AppError, Decided, Pressure, Trail, rates_key};
+use super::{App, AppError, Decided, Pressure, Trail, kept, rates_key};
 use crate::domain::model::suggestions;
-use crate::domain::{ChatRequest, Input, Machine, Model, ModelFormat, Shape, ToolChoice};
+use crate::domain::{ChatRequest, Input, Machine, Model, ModelFormat, Overflow, Shape, ToolChoice};
 use crate::engines::lanes::{Abilities, Lane, Rates, Silicon, State, Work};
 use crate::engines::ledger::Admission;
 use crate::engines::plan::{Loaded, Plan, Wanted, plan};
@@ -450,6 +450,10 @@ pub(super) fn ask_of(request: &ChatRequest) -> Ask<'static> {
     };
     let prompt_tokens_min = match &request.input {
         Input::Tokens(_) => prompt_tokens,
+        Input::Messages(messages) if request.overflow == Overflow::LeaveOut => {
+            let bytes: usize = kept(messages).map(|message| message.content.len()).sum();
+            bytes / TOKEN_BYTES_MAX
+        }
         Input::Messages(_) | Input::Text { .. } => prompt_tokens * TOKEN_BYTES / TOKEN_BYTES_MAX,
     };
     Ask {

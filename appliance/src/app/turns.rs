@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::{Answer, App, AppError};
 use crate::domain::{
-    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, PersonId, Role, Sampling, Shelf,
-    Stats,
+    ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, Overflow, PersonId, Role,
+    Sampling, Shelf, Stats,
 };
 use crate::store::{ChatChange, NewMessage, StoredMessage, new_id};
 
@@ -50,6 +50,8 @@ pub struct TurnRequest {
     pub limits: Limits,
     /// Instructions that frame the conversation, where it brings none of its own.
     pub system: Option<String>,
+    /// What becomes of a chat that is too long.
+    pub overflow: Overflow,
 }
 
 /// A turn that runs now.
@@ -246,6 +248,7 @@ impl App {
                 sampling: request.sampling,
                 limits: request.limits,
                 shelf,
+                overflow: request.overflow,
                 ..ChatRequest::new(request.model, Input::Messages(messages))
             })
             .await?;
@@ -498,7 +501,7 @@ impl Meter {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
             }
-            ChatEvent::Sources(_) | ChatEvent::Finished(_) => {}
+            ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) | ChatEvent::Finished(_) => {}
         }
     }
 

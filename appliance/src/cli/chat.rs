@@ -10,7 +10,9 @@ use super::Failed;
 use super::client::Client;
 use crate::app::App;
 use crate::config::Config;
-use crate::domain::{ChatEvent, ChatRequest, Input, Limits, Message, Role, Sampling, Stats};
+use crate::domain::{
+    ChatEvent, ChatRequest, Input, Limits, Message, Overflow, Role, Sampling, Stats,
+};
 
 #[derive(Args)]
 pub(super) struct ChatArgs {
@@ -172,6 +174,7 @@ async fn here(
             tokens_max: args.max_tokens,
             ..Limits::default()
         },
+        overflow: Overflow::LeaveOut,
         ..ChatRequest::new(model, Input::Messages(messages.to_vec()))
     };
     let mut answer = app.chat(request).await?;
@@ -193,6 +196,9 @@ async fn here(
                 | ChatEvent::Reasoning(_)
                 | ChatEvent::CallBegins { .. }
                 | ChatEvent::CallArguments { .. } => {}
+                ChatEvent::LeftOut { messages } => eprintln!(
+                    "[the conversation is longer than the model's context; {messages} messages were left out]"
+                ),
                 ChatEvent::Piece(piece) => {
                     show_piece(&piece.text, show)?;
                     answered.text.push_str(&piece.text);
@@ -220,6 +226,7 @@ async fn there(
     let body = json!({
         "model": model, "messages": messages, "stream": true,
         "temperature": args.temperature, "seed": args.seed, "max_tokens": args.max_tokens,
+        "truncation": "auto",
     });
     let mut events = client.events("/v1/chat/completions", &body).await?;
     let mut answered = Answered {
@@ -235,6 +242,9 @@ async fn there(
         let Some(event) = event else {
             return Ok(answered);
         };
+        if let Some(notice) = event["notice"]["text"].as_str() {
+            eprintln!("[{notice}]");
+        }
         let choice = &event["choices"][0];
         if let Some(text) = choice["delta"]["content"].as_str() {
             show_piece(text, show)?;

@@ -192,6 +192,16 @@ pub struct Limits {
     pub ignore_end: bool,
 }
 
+/// What becomes of a conversation that is longer than the model's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// It is refused, with its length.
+    #[default]
+    Refuse,
+    /// Its oldest turns are left out, and the client is told.
+    LeaveOut,
+}
+
 /// One request for text. It has no `Deserialize`: that is what keeps the dialects from leaking in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
@@ -215,6 +225,8 @@ pub struct ChatRequest {
     pub thinking: Option<bool>,
     /// The documents that it is to be answered from; `None` answers from none.
     pub shelf: Option<Shelf>,
+    /// What becomes of a conversation that is too long.
+    pub overflow: Overflow,
 }
 
 impl ChatRequest {
@@ -231,6 +243,7 @@ impl ChatRequest {
             shape: Shape::Free,
             thinking: None,
             shelf: None,
+            overflow: Overflow::Refuse,
         }
     }
 }
@@ -385,6 +398,11 @@ pub enum ChatEvent {
     Queued {
         /// Tokens of the prompt; `None` where the engine tells only at the end.
         prompt_tokens: Option<usize>,
+    },
+    /// The conversation was too long, and its oldest messages were left out; at most once, and before any text.
+    LeftOut {
+        /// How many.
+        messages: usize,
     },
     /// The passages that the answer is made from; at most once, and before any text.
     Sources(Vec<Citation>),

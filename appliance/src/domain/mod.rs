@@ -12,8 +12,8 @@ pub mod peer;
 pub mod policy;
 
 pub use chat::{
-    ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Piece, Role, Sampling,
-    Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
+    ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Overflow, Piece, Role,
+    Sampling, Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
 };
 pub use credential::{AuditRow, Credential, CredentialKind, Person};
 pub use id::Id;

@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 
 use super::super::answers::Events;
+use super::super::outgrown::notice;
 use super::messages::Head;
 use super::{citations, stop, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
@@ -27,6 +28,7 @@ struct Blocks {
     blocks: Vec<Block>,
     /// Passages that the first text is made from.
     sources: Vec<Citation>,
+    left_out: usize,
     finish: Option<Finish>,
 }
 
@@ -34,6 +36,7 @@ impl Blocks {
     fn take(&mut self, event: ChatEvent) {
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(more) => match self.blocks.last_mut() {
                 Some(Block::Thinking(text)) => text.push_str(&more),
@@ -102,7 +105,7 @@ pub(super) async fn whole(head: Head, mut events: Events) -> Result<Value, AppEr
         return Err(AppError::Engine(EngineError::Stopped));
     };
     let (stop_reason, stop_sequence) = stop(&finish, &head.stops);
-    Ok(json!({
+    let mut message = json!({
         "id": head.id,
         "type": "message",
         "role": "assistant",
@@ -111,7 +114,11 @@ pub(super) async fn whole(head: Head, mut events: Events) -> Result<Value, AppEr
         "stop_reason": stop_reason,
         "stop_sequence": stop_sequence,
         "usage": usage(&finish.usage),
-    }))
+    });
+    if let Some(notice) = notice(blocks.left_out) {
+        message["notice"] = notice;
+    }
+    Ok(message)
 }
 
 #[cfg(test)]

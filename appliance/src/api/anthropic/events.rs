@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::answers::Events;
 use super::super::failure::{Dialect, tell};
 use super::super::frames::{Frame, sse_with};
+use super::super::outgrown::notice;
 use super::messages::Head;
 use super::{Anthropic, citations, stop, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
@@ -33,6 +34,8 @@ struct Writer {
     held: String,
     /// Passages that the first text is made from.
     sources: Vec<Citation>,
+    /// Messages that the model has not read.
+    left_out: usize,
     ended: bool,
 }
 
@@ -44,6 +47,7 @@ impl Writer {
             blocks: 0,
             held: String::new(),
             sources: Vec::new(),
+            left_out: 0,
             ended: false,
         }
     }
@@ -52,6 +56,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { prompt_tokens } => self.start(prompt_tokens, &mut out),
+            ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
                 let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
@@ -75,13 +80,14 @@ impl Writer {
             ChatEvent::Finished(finish) => {
                 self.end_block(&mut out);
                 let (stop_reason, stop_sequence) = stop(&finish, &self.head.stops);
-                out.push(frame(
-                    "message_delta",
-                    json!({
-                        "delta": { "stop_reason": stop_reason, "stop_sequence": stop_sequence },
-                        "usage": usage(&finish.usage),
-                    }),
-                ));
+                let mut delta = json!({
+                    "delta": { "stop_reason": stop_reason, "stop_sequence": stop_sequence },
+                    "usage": usage(&finish.usage),
+                });
+                if let Some(notice) = notice(self.left_out) {
+                    delta["notice"] = notice;
+                }
+                out.push(frame("message_delta", delta));
                 out.push(frame("message_stop", json!({})));
                 self.ended = true;
             }

@@ -16,11 +16,12 @@ use super::super::answers::{ask, first_word};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
+use super::super::outgrown::overflow;
 use super::content::{self, Content, MessageBody};
 use super::tools::{self, ChoiceBody, OutputBody, ToolBody};
 use super::{Anthropic, answer::whole, events::stream};
 use crate::app::{App, new_id};
-use crate::domain::{ChatRequest, Input, Limits, Peer, Sampling};
+use crate::domain::{ChatRequest, Input, Limits, Overflow, Peer, Sampling};
 
 /// The smallest budget that Anthropic takes for thinking.
 const THINKING_BUDGET_MIN: i64 = 1024;
@@ -46,6 +47,9 @@ pub(in super::super) struct MessagesBody {
     mcp_servers: Option<Vec<serde_json::Value>>,
     /// Documents to answer from: collections by identifier, or an empty list for all. Not Anthropic's own.
     collections: Option<Vec<String>>,
+    /// `auto` leaves the oldest turns out of a conversation that is too long; `disabled`, the default, refuses it. Not
+    /// Anthropic's own.
+    truncation: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -96,6 +100,7 @@ impl TryFrom<MessagesBody> for ChatRequest {
             tools,
             tool_choice,
             shape: tools::shape(body.output_config)?,
+            overflow: overflow(body.truncation.as_deref(), Overflow::Refuse)?,
             ..ChatRequest::new(
                 body.model,
                 Input::Messages(content::conversation(body.system, body.messages)?),

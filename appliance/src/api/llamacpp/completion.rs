@@ -187,7 +187,7 @@ impl Answer {
             ChatEvent::Queued { prompt_tokens } => {
                 self.prompt_tokens = prompt_tokens.unwrap_or_default();
             }
-            ChatEvent::Sources(_) => {}
+            ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) => {}
             ChatEvent::Piece(piece) => {
                 self.content.push_str(&piece.text);
                 self.made += piece.tokens;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::failure::{Failure, json as answer};
 use super::openai::OpenAi;
 use super::openapi::{Operation, Part, text, whole};
+use super::outgrown::Notice;
 use crate::app::{App, VERSION};
 use crate::domain::{Peer, PersonId};
 use crate::error::{Failing, Kind};
@@ -136,6 +137,7 @@ pub(super) fn describe() -> Part {
                 .takes::<turns::TurnBody>()
                 .streams([("", super::openai::chunk_schema()), ("error", error())])
                 .event::<turns::TurnStarted>("turn")
+                .event::<Notice>("notice")
                 .event::<turns::TurnCitations>("citations")
                 .event::<chats::MessageView>("message"),
             Operation::post("/onebit/turns/{id}/stop", "Stops an answer")
@@ -146,6 +148,7 @@ pub(super) fn describe() -> Part {
             )
             .streams([("", super::openai::chunk_schema()), ("error", error())])
             .event::<turns::TurnStarted>("turn")
+            .event::<Notice>("notice")
             .event::<turns::TurnCitations>("citations")
             .event::<chats::MessageView>("message"),
             Operation::get("/onebit/settings", "One's own settings")

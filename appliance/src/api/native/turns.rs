@@ -14,10 +14,11 @@ use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
 use super::super::frames::{Frame, sse};
 use super::super::openai::{OpenAi, chat::Chunks, error_frame, frame as written};
+use super::super::outgrown::{Notice, overflow};
 use super::chats::MessageView;
 use super::person;
 use crate::app::{App, Turn, TurnEvent, TurnRequest, now_ms};
-use crate::domain::{ChatEvent, Limits, Peer, Sampling};
+use crate::domain::{ChatEvent, Limits, Overflow, Peer, Sampling};
 
 #[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct TurnBody {
@@ -39,6 +40,8 @@ struct OptionsBody {
     seed: Option<u64>,
     max_tokens: Option<usize>,
     system: Option<String>,
+    /// `auto`, the default, leaves the oldest turns out of a chat that is too long; `disabled` refuses it.
+    truncation: Option<String>,
 }
 
 /// The first event of a turn.
@@ -110,6 +113,7 @@ fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
             tokens_max: options.max_tokens,
             ..Limits::default()
         },
+        overflow: overflow(options.truncation.as_deref(), Overflow::LeaveOut)?,
         system: options.system,
     })
 }
@@ -197,6 +201,9 @@ fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
                 assistant_message: MessageView::from(&**assistant),
             };
             named("turn", &started)
+        }
+        TurnEvent::Chat(ChatEvent::LeftOut { messages }) => {
+            named("notice", &Notice::left_out(*messages))
         }
         TurnEvent::Chat(ChatEvent::Sources(sources)) => {
             let citations = cited::views(sources);

@@ -1,7 +1,7 @@
 //! `POST /api/chat`.
 //!
-//! Ignored, because they change nothing here: `truncate` and `shift` (a conversation that outgrows its context
-//! is refused with its size), `num_ctx` and the rest of what [`super::options`] names.
+//! Ignored, because they change nothing here: `shift` (an answer ends where its context does), `num_ctx` and the rest
+//! of what [`super::options`] names.
 
 use std::time::Instant;
 
@@ -39,6 +39,8 @@ pub(in super::super) struct ChatBody {
     top_logprobs: Option<i64>,
     /// Documents to answer from: collections by identifier, or an empty list for all. Not Ollama's own.
     collections: Option<Vec<String>>,
+    /// Whether the oldest turns are left out of a conversation that is too long; so it is unless this is false.
+    truncate: Option<bool>,
 }
 
 impl Wire for ChatBody {
@@ -79,6 +81,7 @@ pub(in super::super) async fn answer(
         shape: options::shape(body.format)?,
         thinking,
         shelf: cited::shelf(&peer, body.collections),
+        overflow: options::overflow(body.truncate),
         ..ChatRequest::new(model.id, Input::Messages(messages))
     };
     Ok(reply.answer(app, request).await?)

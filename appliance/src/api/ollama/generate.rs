@@ -48,6 +48,8 @@ pub(in super::super) struct GenerateBody {
     top_logprobs: Option<i64>,
     /// Documents to answer from: collections by identifier, or an empty list for all. Not Ollama's own.
     collections: Option<Vec<String>>,
+    /// Whether the oldest turns are left out of a conversation that is too long; so it is unless this is false.
+    truncate: Option<bool>,
 }
 
 impl Wire for GenerateBody {
@@ -171,6 +173,7 @@ pub(in super::super) async fn answer(
         shape: options::shape(body.format)?,
         thinking,
         shelf: cited::shelf(&peer, body.collections),
+        overflow: options::overflow(body.truncate),
         ..ChatRequest::new(model.id, input)
     };
     Ok(reply.answer(app, request).await?)

@@ -9,7 +9,7 @@
 use serde_json::{Map, Value};
 
 use super::super::body::RequestError;
-use crate::domain::{Limits, Sampling, Shape};
+use crate::domain::{Limits, Overflow, Sampling, Shape};
 
 /// Texts that may end an answer.
 const STOPS_MAX: usize = 16;
@@ -125,6 +125,14 @@ pub(super) fn shape(format: Option<Value>) -> Result<Shape, RequestError> {
             let why = format!("is {other}; it can be \"json\" or a JSON Schema object");
             Err(RequestError::field("format", why))
         }
+    }
+}
+
+/// Reads `truncate`, which Ollama takes for true.
+pub(super) fn overflow(truncate: Option<bool>) -> Overflow {
+    match truncate {
+        Some(false) => Overflow::Refuse,
+        None | Some(true) => Overflow::LeaveOut,
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::failure::{Dialect, json as answer, tell};
 use super::super::frames::json_lines;
+use super::super::outgrown::notice;
 use super::super::{cited, time};
 use super::{Ollama, OllamaError};
 use crate::app::{App, AppError, EngineError};
@@ -49,6 +50,7 @@ struct Part {
     calls: Vec<ToolCall>,
     logprobs: Vec<TokenLogprob>,
     sources: Vec<Citation>,
+    left_out: usize,
     finish: Option<Finish>,
 }
 
@@ -59,6 +61,7 @@ impl Part {
             && self.calls.is_empty()
             && self.logprobs.is_empty()
             && self.sources.is_empty()
+            && self.left_out == 0
             && self.finish.is_none()
     }
 
@@ -68,6 +71,7 @@ impl Part {
         self.calls.extend(more.calls);
         self.logprobs.extend(more.logprobs);
         self.sources.extend(more.sources);
+        self.left_out += more.left_out;
         self.finish = more.finish.or(self.finish);
     }
 }
@@ -92,6 +96,7 @@ impl Writer {
         let mut part = Part::default();
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::LeftOut { messages } => part.left_out = messages,
             ChatEvent::Sources(sources) => part.sources = sources,
             ChatEvent::Piece(piece) => {
                 self.said.push_str(&piece.text);
@@ -167,6 +172,9 @@ impl Writer {
         }
         if !part.sources.is_empty() {
             object.insert("citations".into(), json!(cited::views(&part.sources)));
+        }
+        if let Some(notice) = notice(part.left_out) {
+            object.insert("notice".into(), notice);
         }
         object.insert("done".into(), part.finish.is_some().into());
         if let Some(finish) = &part.finish {

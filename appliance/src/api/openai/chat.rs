@@ -18,13 +18,15 @@ use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse_telling};
+use super::super::outgrown::{notice, overflow};
 use super::messages::MessageBody;
 use super::options::{Options, StreamOptions};
 use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
 use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings, total};
 use crate::app::{App, AppError, new_id};
 use crate::domain::{
-    ChatEvent, ChatRequest, Citation, Finish, Input, Message, Peer, Piece, TokenLogprob, ToolCall,
+    ChatEvent, ChatRequest, Citation, Finish, Input, Message, Overflow, Peer, Piece, TokenLogprob,
+    ToolCall,
 };
 
 /// OpenAI's own limit.
@@ -60,6 +62,9 @@ pub(in super::super) struct ChatBody {
     modalities: Option<Vec<String>>,
     /// Documents to answer from: collections by identifier, or an empty list for all. Not OpenAI's own.
     collections: Option<Vec<String>>,
+    /// `auto` leaves the oldest turns out of a conversation that is too long; `disabled`, the default, refuses it.
+    /// Responses' own.
+    truncation: Option<String>,
     #[serde(flatten)]
     options: Options,
 }
@@ -152,6 +157,7 @@ impl TryFrom<ChatBody> for Asked {
             tool_choice,
             shape: tools::shape(body.response_format)?,
             thinking,
+            overflow: overflow(body.truncation.as_deref(), Overflow::Refuse)?,
             ..ChatRequest::new(body.model, Input::Messages(messages))
         };
         let several = |index: usize| {
@@ -215,6 +221,7 @@ struct Choice {
     content: String,
     reasoning: String,
     calls: Vec<ToolCall>,
+    left_out: usize,
     sources: Vec<Citation>,
     logprobs: Option<Vec<TokenLogprob>>,
     finish: Option<Finish>,
@@ -224,6 +231,7 @@ impl Choice {
     fn take(&mut self, event: ChatEvent) {
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Piece(Piece { text, logprobs, .. }) => {
                 self.content.push_str(&text);
@@ -302,9 +310,7 @@ async fn whole(
         })
         .collect();
     let last = finishes.last();
-    Ok(answer_json(
-        StatusCode::OK,
-        &json!({
+    let mut body = json!({
             "id": head.id,
             "object": "chat.completion",
             "created": head.created,
@@ -313,8 +319,11 @@ async fn whole(
             "usage": UsageView::from(total(&finishes)),
             "timings": last.map(|finish| timings(&finish.timings, &finish.usage)),
             "system_fingerprint": concat!("onebit-", env!("CARGO_PKG_VERSION")),
-        }),
-    ))
+    });
+    if let Some(notice) = answers.first().and_then(|answer| notice(answer.left_out)) {
+        body["notice"] = notice;
+    }
+    Ok(answer_json(StatusCode::OK, &body))
 }
 
 #[derive(Serialize)]
@@ -329,6 +338,8 @@ struct Chunk<'a> {
     usage: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -403,6 +414,13 @@ impl Chunks {
                     None,
                 )
             }
+            // Once for all choices: they answer the same conversation.
+            ChatEvent::LeftOut { messages } if index == 0 => {
+                let chunk = self.envelope(Vec::new(), self.usage.clone(), None);
+                let notice = notice(*messages);
+                frame(&Chunk { notice, ..chunk })
+            }
+            ChatEvent::LeftOut { .. } => return None,
             ChatEvent::Sources(sources) => {
                 let delta = Delta {
                     annotations: Some(annotations(sources, "")),
@@ -468,6 +486,7 @@ impl Chunks {
             choices,
             usage,
             timings,
+            notice: None,
         }
     }
 

@@ -241,6 +241,7 @@ impl Writer {
                 (
                     _,
                     ChatEvent::Queued { .. }
+                    | ChatEvent::LeftOut { .. }
                     | ChatEvent::Sources(_)
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::CallBegins { .. }
@@ -316,7 +317,8 @@ impl Writer {
 
     fn chunk(&self, index: usize, event: &ChatEvent, sent: &mut Sent) -> Option<Frame> {
         let (text, logprobs, finish) = match event {
-            ChatEvent::Sources(_)
+            ChatEvent::LeftOut { .. }
+            | ChatEvent::Sources(_)
             | ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }
             | ChatEvent::CallArguments { .. } => return None,

@@ -158,7 +158,9 @@ async fn finish(mut events: Events) -> (Vec<u32>, String, Finish) {
     let (mut ids, mut text) = (Vec::new(), String::new());
     while let Some(event) = events.next().await {
         match event.unwrap() {
-            ChatEvent::Sources(_) => unreachable!("engines know no documents"),
+            ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) => {
+                unreachable!("engines know no documents and leave nothing out")
+            }
             ChatEvent::Queued { .. } => {}
             ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }

@@ -1,7 +1,7 @@
 //! `POST /v1/responses` and its stored responses: `GET` and `DELETE /v1/responses/{id}`, `GET .../input_items`.
 //!
 //! Ignored, because they change nothing here: `include`, `metadata` beyond being given back, `parallel_tool_calls`,
-//! `prompt_cache_key`, `reasoning.summary`, `safety_identifier`, `service_tier`, `stream_options`, `truncation`, `user`.
+//! `prompt_cache_key`, `reasoning.summary`, `safety_identifier`, `service_tier`, `stream_options`, `user`.
 
 mod items;
 mod writer;
@@ -20,11 +20,12 @@ use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::sse;
+use super::super::outgrown::overflow;
 use super::options::Options;
 use super::tools::{self, FunctionBody, ToolChoiceBody};
 use super::{OpenAi, created};
 use crate::app::{App, AppError, EngineError, StoredResponse, new_id, now_ms};
-use crate::domain::{ChatRequest, Input, Peer, PersonId, Shape, Tool};
+use crate::domain::{ChatRequest, Input, Overflow, Peer, PersonId, Shape, Tool};
 use writer::Writer;
 
 #[derive(Deserialize, JsonSchema)]
@@ -46,6 +47,8 @@ pub(in super::super) struct ResponsesBody {
     metadata: Option<Value>,
     background: Option<bool>,
     conversation: Option<Value>,
+    /// `auto` leaves the oldest turns out of a conversation that is too long; `disabled`, the default, refuses it.
+    truncation: Option<String>,
     prompt: Option<Value>,
     #[serde(flatten)]
     options: Options,
@@ -101,6 +104,7 @@ impl ResponsesBody {
             tools,
             shape: shape(self.text.as_ref())?,
             thinking: effort.map(|effort| effort != "none"),
+            overflow: overflow(self.truncation.as_deref(), Overflow::Refuse)?,
             ..ChatRequest::new(model, Input::Messages(messages))
         })
     }
@@ -130,7 +134,7 @@ impl ResponsesBody {
             "tool_choice": self.tool_choice.clone().unwrap_or_else(|| json!("auto")),
             "tools": self.tools.clone().unwrap_or_default(),
             "top_p": self.options.top_p,
-            "truncation": "disabled",
+            "truncation": self.truncation.as_deref().unwrap_or("disabled"),
             "usage": null,
         })
     }

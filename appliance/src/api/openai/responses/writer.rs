@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::super::cited::file_citation;
 use super::super::super::failure::{Dialect, tell};
 use super::super::super::frames::Frame;
+use super::super::super::outgrown::notice;
 use super::super::OpenAi;
 use crate::app::AppError;
 use crate::domain::{ChatEvent, Citation, Finish, FinishReason};
@@ -74,6 +75,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { .. } => self.start(&mut out),
+            ChatEvent::LeftOut { messages } => self.response["notice"] = json!(notice(messages)),
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
                 self.begin(Open::Reasoning, &mut out);
