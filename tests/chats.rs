@@ -186,3 +186,67 @@ fn chats_survive_a_kill_and_can_be_renamed_and_deleted() {
     assert!((200..300).contains(&client.delete(&format!("/onebit/chats/{id}")).status));
     assert_eq!(client.get(&format!("/onebit/chats/{id}")).status, 404);
 }
+
+/// What was saved comes back as a tree under new ids; what is no tree is refused by name.
+#[test]
+fn a_saved_chat_comes_back_with_its_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(&folder.path().join("data"), &[]);
+    let client = app.client();
+    let said = |id: &str, parent: Option<&str>, role: &str, content: &str| {
+        json!({
+            "id": id, "parent_id": parent, "role": role, "content": content,
+            "model": "m", "created_at": 5, "finish_reason": "stop"
+        })
+    };
+    let messages = [
+        said("q", None, "user", "one?"),
+        said("a", Some("q"), "assistant", "first"),
+        said("b", Some("q"), "assistant", "second"),
+    ];
+    let body = json!({ "title": "Back", "messages": messages, "head": "a" });
+    let made = client.post("/onebit/chats/import", &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let chat = client.get(&format!("/onebit/chats/{id}")).json();
+    let found = chat["messages"].as_array().unwrap();
+    let of = |content: &str| found.iter().find(|one| one["content"] == content).unwrap();
+    assert_eq!(
+        (found.len(), chat["chat"]["title"].as_str()),
+        (3, Some("Back"))
+    );
+    assert_eq!(of("first")["parent_id"], of("one?")["id"]);
+    assert_eq!(of("second")["parent_id"], of("one?")["id"]);
+    assert_eq!(chat["chat"]["head"], of("first")["id"]);
+    assert_ne!(of("one?")["id"], "q");
+
+    let orphan = json!({ "title": "Bad", "messages": [said("x", Some("y"), "user", "?")] });
+    let refused = client.post("/onebit/chats/import", &orphan);
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.text().contains("must stand before"),
+        "{}",
+        refused.text()
+    );
+    let listed = client.get("/onebit/chats").json();
+    assert_eq!(
+        listed["chats"].as_array().unwrap().len(),
+        1,
+        "nothing half of it stays"
+    );
+}
+
+#[test]
+fn the_page_hears_what_doctor_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(&folder.path().join("data"), &[]);
+    let checks = app.client().get("/onebit/doctor").json();
+    let checks = checks["checks"].as_array().unwrap();
+    let of = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
+    assert_eq!(of("port")["verdict"], "good", "{}", of("port"));
+    assert!(
+        checks
+            .iter()
+            .all(|check| check["verdict"] == "good" || check["why"].is_string())
+    );
+}

@@ -418,6 +418,7 @@ fn single() -> Vec<Route> {
         route(GET, "/onebit/audit", Owner, native::access::audit),
         // the page
         route(GET, "/onebit/status", Chat, native::status),
+        route(GET, "/onebit/doctor", Owner, native::doctor::doctor),
         route(GET, "/onebit/models", Chat, native::models::list),
         route(GET, "/onebit/models/{id}", Chat, native::models::one),
         route(
@@ -454,6 +455,7 @@ fn single() -> Vec<Route> {
         ),
         route(GET, "/onebit/chats", Chat, native::chats::list),
         route(POST, "/onebit/chats", Chat, native::chats::create),
+        route(POST, "/onebit/chats/import", Chat, native::import::import),
         route(GET, "/onebit/chats/{id}", Chat, native::chats::one),
         route(
             Method::PATCH,

@@ -13,6 +13,7 @@ pub mod catalog;
 mod chat;
 mod choices;
 mod details;
+mod doctor;
 pub mod documents;
 mod downloads;
 mod embed;
@@ -60,6 +61,7 @@ pub use answer::Answer;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 use chat::{Begun, Journey, count_words, input_bytes};
 pub use details::Details;
+pub use doctor::check_up;
 pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
@@ -88,9 +90,10 @@ pub use crate::engines::EngineError;
 pub(crate) use crate::engines::Load;
 pub use crate::engines::pool::ModelState;
 pub use crate::engines::route::{Ask, Preset, Priority};
+pub use crate::host::checks::Check;
 pub use crate::store::{
-    Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse, StoredText, Watch,
-    new_id, now_ms,
+    BroughtMessage, Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse,
+    StoredText, Watch, new_id, now_ms,
 };
 pub use crate::trust::{
     self, Carried, Live, Made, Progress as PairingProgress, Recognised, TrustError, pairing,

@@ -1,17 +1,14 @@
 //! `onebit doctor`: every prerequisite, found and wanted, with the line that mends it.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use super::Failed;
 use super::client::Client;
-use crate::config::{ComputeDevice, Config};
-use crate::engines::ternary::gpu;
-use crate::host::checks::{Check, Facts, Library, Port, Verdict, checks};
-use crate::host::{Host, Vendor, disk_free_bytes};
+use crate::app::check_up;
+use crate::config::Config;
+use crate::host::checks::{Check, Verdict};
 
 pub(super) async fn run(
     config: Config,
@@ -19,30 +16,8 @@ pub(super) async fn run(
     json: bool,
     fix_script: bool,
 ) -> Result<(), Failed> {
-    let host = Host::read(root);
-    let address = config
-        .server
-        .listen
-        .first()
-        .copied()
-        .ok_or("no address to listen on; set server.listen")?;
     let served = Client::find(&config.data_dir).await.is_some();
-    let facts = Facts {
-        host: &host,
-        hip: host
-            .gpus
-            .iter()
-            .any(|gpu| gpu.vendor == Vendor::Amd)
-            .then(hip),
-        vulkan: (!host.gpus.is_empty()).then(vulkan),
-        port: (address.to_string(), port(address, served)),
-        data: (
-            config.data_dir.display().to_string(),
-            writable(&config.data_dir),
-        ),
-        disk_free_bytes: disk_free_bytes(&existing(&config.data_dir)),
-    };
-    let checks = checks(&facts);
+    let checks = check_up(&config, root, served);
     if fix_script {
         print!("{}", script(&checks));
         return Ok(());
@@ -117,50 +92,6 @@ fn print(check: &Check) {
     if let Some(fix) = &check.fix {
         println!("{:27} fix:    {fix}", "");
     }
-}
-
-fn hip() -> Library {
-    match onebit_kernels::drivers::hip() {
-        Ok(hip) => Ok(match hip.compiler {
-            Some((major, minor)) => format!("{}, compiler {major}.{minor}", hip.version),
-            None => format!("{}, without its run-time compiler", hip.version),
-        }),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn vulkan() -> Library {
-    match gpu::device(ComputeDevice::Auto) {
-        Ok(Some(device)) => Ok(format!("{} through {}", device.device, device.driver)),
-        Ok(None) => Err("no device".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn port(address: SocketAddr, served: bool) -> Port {
-    match TcpListener::bind(address) {
-        Ok(_) => Port::Free,
-        Err(error) if error.kind() == ErrorKind::AddrInUse && served => Port::Ours,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            Port::Taken("another program listens there".to_owned())
-        }
-        Err(error) => Port::Taken(error.to_string()),
-    }
-}
-
-/// The folder itself, or the nearest one above it that exists.
-fn existing(path: &Path) -> PathBuf {
-    path.ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"))
-        .to_owned()
-}
-
-/// Writes and removes an empty file, in the folder that exists already.
-fn writable(data: &Path) -> Result<(), String> {
-    let probe = existing(data).join(format!(".onebit-doctor-{}", std::process::id()));
-    let written = std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe));
-    written.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

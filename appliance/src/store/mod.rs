@@ -7,6 +7,7 @@
 
 mod access;
 mod answered;
+mod brought;
 mod chats;
 mod choices;
 mod collections;
@@ -31,6 +32,7 @@ use crate::domain::Id;
 use crate::error::{Failing, Kind};
 
 pub use access::{Access, Kept, SecretHash};
+pub use brought::BroughtMessage;
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use choices::Choices;
 pub use collections::{Collections, Watch};

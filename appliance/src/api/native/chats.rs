@@ -66,7 +66,7 @@ pub(super) struct ChatView {
 }
 
 impl ChatView {
-    fn of(chat: Chat, running: bool) -> ChatView {
+    pub(super) fn of(chat: Chat, running: bool) -> ChatView {
         ChatView {
             id: chat.id,
             title: chat.title,
@@ -169,7 +169,7 @@ pub(super) struct DeletedView {
     deleted: bool,
 }
 
-fn checked_title(title: Option<String>) -> Result<Option<String>, RequestError> {
+pub(super) fn checked_title(title: Option<String>) -> Result<Option<String>, RequestError> {
     match title.map(|title| title.trim().to_owned()) {
         Some(title) if title.is_empty() => Err(RequestError::field("title", "is empty")),
         Some(title) if title.chars().count() > TITLE_CHARS_MAX => Err(RequestError::field(

@@ -4,6 +4,8 @@
 pub(super) mod access;
 pub(super) mod chats;
 pub(super) mod choices;
+pub(super) mod doctor;
+pub(super) mod import;
 pub(super) mod library;
 pub(super) mod models;
 pub(super) mod pairing;
@@ -97,6 +99,8 @@ pub(super) fn describe() -> Part {
         error: super::openai::error_schema(),
         operations: vec![
             Operation::get("/onebit/status", "How the appliance is doing").gives::<StatusView>(),
+            Operation::get("/onebit/doctor", "What the machine has and lacks")
+                .gives::<doctor::DoctorView>(),
             Operation::get("/onebit/models", "All models and what they are doing")
                 .gives::<models::ModelsView>(),
             Operation::get("/onebit/models/{id}", "One model").gives::<models::ModelView>(),
@@ -121,6 +125,9 @@ pub(super) fn describe() -> Part {
                 .gives::<chats::ChatsView>(),
             Operation::post("/onebit/chats", "Begins a chat")
                 .takes::<chats::CreateBody>()
+                .gives_as::<chats::ChatView>(201),
+            Operation::post("/onebit/chats/import", "Brings in a saved chat")
+                .takes::<import::ImportBody>()
                 .gives_as::<chats::ChatView>(201),
             Operation::get("/onebit/chats/{id}", "A chat with its messages")
                 .gives::<chats::ChatTreeView>(),
