@@ -58,9 +58,30 @@ export async function documentRoute(store, request, response, url, send, detail)
   return send(response, wire(doc));
 }
 
-export function search(store, query) {
-  const docs = [...store.documents.values()].filter((doc) => doc.indexing_status === 'complete');
+export function search(store, query, within = []) {
+  const docs = [...store.documents.values()].filter((doc) => doc.indexing_status === 'complete' && (within.length === 0 || doc.collections.some((id) => within.includes(id))));
   return /bread|loaf/.test(query) ? docs.slice(0, 2).map((doc, at) => passageOf(doc, at + 1)) : [];
+}
+
+export function collectionRoute(store, request, response, id, verb, rest, body, send, fail) {
+  const view = (one) => ({ ...one, documents: [...store.documents.values()].filter((doc) => doc.collections.includes(one.id)).length });
+  if (!id && request.method === 'POST') {
+    const one = { id: newId(), name: body.name, created_at: new Date().toISOString() };
+    store.collections.set(one.id, one);
+    return send(response, view(one), 201);
+  }
+  if (!id) return send(response, { collections: [...store.collections.values()].map(view) });
+  const one = store.collections.get(id);
+  if (!one) return fail(response, 404, 'not_found', 'there is no such collection');
+  if (verb === 'documents') {
+    const doc = store.documents.get(rest);
+    doc.collections = doc.collections.filter((other) => other !== id);
+    if (request.method === 'PUT') doc.collections.push(id);
+  } else if (request.method === 'DELETE') {
+    store.collections.delete(id);
+    for (const doc of store.documents.values()) doc.collections = doc.collections.filter((other) => other !== id);
+  }
+  return send(response, view(one));
 }
 
 function bytesOf(request) {

@@ -3,8 +3,9 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join as joinPath, normalize } from 'node:path';
-import { documentRoute, search } from './documents.mjs';
-import { addChat, addMessage, furnish, makeStore, messagesOf, stats } from './store.mjs';
+import { collectionRoute, documentRoute, search } from './documents.mjs';
+import { CHECKS, explained, hubRoute, logSocket, numbers, timings } from './machine.mjs';
+import { addChat, addMessage, furnish, makeStore, messagesOf, stats, takeChat } from './store.mjs';
 import { join, startTurn } from './turns.mjs';
 
 const DIST = new URL('../../../web/dist', import.meta.url).pathname;
@@ -19,6 +20,7 @@ export function startMock({ port = 0, furnished = false, delay_ms = 8 } = {}) {
   const server = createServer((request, response) => {
     handle(store, control, request, response).catch((error) => fail(response, 500, 'internal', String(error)));
   });
+  server.on('upgrade', logSocket);
   return new Promise((ready) => {
     server.listen(port, '127.0.0.1', () => {
       ready({ base: `http://127.0.0.1:${server.address().port}/app/`, store, control, close: () => (server.closeAllConnections(), server.close()) });
@@ -58,8 +60,13 @@ async function handle(store, control, request, response) {
   if (url.pathname.startsWith('/app/')) return asset(url.pathname.slice(5) || 'index.html', response);
   if (url.pathname.startsWith('/api/documents')) return documentRoute(store, request, response, url, send, (to, status, detail) => send(to, { detail }, status));
   const body = await read(request);
-  if (url.pathname === '/v1/search') return send(response, { passages: search(store, body.query) });
-  const [, root, kind, id, verb] = url.pathname.split('/').map(decodeURIComponent);
+  if (url.pathname === '/v1/search') return send(response, { passages: search(store, body.query, body.collections) });
+  if (url.pathname === '/stats') return send(response, numbers(store));
+  if (url.pathname === '/v1/system-stats') return send(response, { cpu_percent: 23.5 });
+  if (url.pathname === '/v1/route/explain') return send(response, explained(url.searchParams.get('model')));
+  if (url.pathname === '/completion') return send(response, { content: '', timings: timings(body) });
+  if (url.pathname.startsWith('/v1/') && hubRoute(store, request, response, url, body, send, fail) !== null) return;
+  const [, root, kind, id, verb, rest] = url.pathname.split('/').map(decodeURIComponent);
   if (root !== 'onebit') return fail(response, 404, 'not_found', 'there is no such route');
   if (kind === 'session') return send(response, control.session);
   if (kind === 'devices' || kind === 'keys') return send(response, { [kind]: control[kind] });
@@ -67,6 +74,9 @@ async function handle(store, control, request, response) {
   if (kind === 'pairing') return pairingRoute(control, request, response, id, body);
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'models') return modelRoute(store, request, response, id, verb);
+  if (kind === 'doctor') return send(response, { checks: CHECKS });
+  if (kind === 'logical') return send(response, { logical: [], pins: store.pins });
+  if (kind === 'collections') return collectionRoute(store, request, response, id, verb, rest, body, send, fail);
   if (kind === 'turns') return turnRoute(store, request, response, id, verb);
   if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
   return fail(response, 404, 'not_found', 'there is no such route');
@@ -93,6 +103,9 @@ function modelRoute(store, request, response, id, verb) {
   if (!id) return send(response, { models: store.models });
   const model = store.models.find((one) => one.id === id);
   if (!model) return fail(response, 404, 'model_not_found', `there is no model ${id}`);
+  if (verb === 'pin') store.pins.push(id);
+  if (verb === 'unpin') store.pins = store.pins.filter((one) => one !== id);
+  if (request.method === 'DELETE') store.models = store.models.filter((one) => one !== model);
   if (verb === 'load' && model.state === 'failed') return fail(response, 507, 'memory', model.error);
   if (verb === 'unload') Object.assign(model, { state: 'ready', memory_bytes: null });
   if (verb === 'load' && model.state !== 'loaded') {
@@ -115,6 +128,7 @@ function turnRoute(store, request, response, id, verb) {
 function chatRoute(store, control, request, response, url, id, verb, body) {
   if (!id && request.method === 'GET') return send(response, { chats: list(store, url.searchParams) });
   if (!id) return send(response, { chat: addChat(store, { model: body.model }) }, 201);
+  if (id === 'import') return send(response, { chat: takeChat(store, body) }, 201);
   const chat = store.chats.get(id);
   if (!chat) return fail(response, 404, 'not_found', 'there is no such chat');
   if (verb === 'turns') {
@@ -162,7 +176,7 @@ function read(request) {
   });
 }
 
-const send = (response, body, status = 200) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+const send = (response, body, status = 200) => (response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)), true);
 const fail = (response, status, code, message) => send(response, { error: { message, type: 'invalid_request_error', code, param: null } }, status);
 
 export { addChat, addMessage, stats };

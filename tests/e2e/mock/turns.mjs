@@ -18,7 +18,7 @@ export function startTurn(store, chat, body, control) {
   chat.updated_at = Date.now();
   store.turns.set(turn.id, turn);
   emit(turn, 'turn', { turn_id: turn.id, user_message: body.content === undefined ? null : wire(question), assistant_message_id: reply.id });
-  const cited = (chat.collections ?? []).map((id) => store.documents.get(id)).filter(Boolean);
+  const cited = (chat.collections ?? []).flatMap((id) => store.documents.get(id) ?? [...store.documents.values()].filter((doc) => doc.collections.includes(id)));
   if (cited.length > 0) {
     reply.citations = cited.map((doc, at) => passageOf(doc, at + 1));
     emit(turn, 'citations', { citations: reply.citations });

@@ -115,3 +115,59 @@ test('a document is dropped, read, cited, and its passage opens', () =>
     await page.reload();
     await page.waitForSelector('.sources button');
   }));
+
+test('the machine tells what it does, and what it lacks', () =>
+  withPage(base, {}, async (page) => {
+    await ask(page, 'Say one word.');
+    await finished(page);
+    await page.click('.answer .model');
+    await page.waitForSelector('dialog tbody tr');
+    await page.keyboard.press('Escape');
+    await page.goto(`${base}#/system`);
+    await page.waitForSelector('.lanes li >> text=Tokens written');
+    await page.waitForSelector('.box p');
+    await page.click('button:has-text("Look at the machine")');
+    await page.waitForSelector('text=/things were looked at|Wanted/');
+    await assertAccessible(page);
+  }));
+
+test('a model is measured, pinned and set up', () =>
+  withPage(`${base}#/models`, {}, async (page) => {
+    const menu = async (verb) => {
+      await page.click('button[aria-label^="More for"] >> nth=0');
+      await page.click(`[role=menuitem]:has-text("${verb}")`);
+    };
+    await menu('Measure');
+    await page.waitForSelector('dialog figure >> text=tok/s', SLOW);
+    await page.keyboard.press('Escape');
+    await menu('Keep in memory');
+    await page.waitForSelector('text=kept in memory');
+    await menu('Let it go');
+    await page.waitForSelector('text=kept in memory', { state: 'detached' });
+    await menu('Settings');
+    await page.fill('dialog input', '1024');
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('.notes >> text=Saved');
+  }));
+
+test('a conversation of 10,000 messages comes in and opens', async () => {
+  const messages = Array.from({ length: 10_000 }, (_, n) => ({ id: `m${n}`, parent_id: n === 0 ? null : `m${n - 1}`, role: n % 2 === 0 ? 'user' : 'assistant', content: `Message ${n} with **bold** and \`code\`.`, created_at: n + 1 }));
+  const post = (path, body) => fetch(new URL(path, root), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  const made = await post('/onebit/chats/import', { title: 'endless', messages, head: 'm9999' });
+  assert.equal(made.status, 201, await made.clone().text());
+  const { id } = await made.json();
+  await withPage(base, {}, async (page) => {
+    await page.waitForSelector('.list a[title=endless]');
+    const took = await page.evaluate(async (id) => {
+      const picture = () => new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+      const began = performance.now();
+      location.hash = `#/chat/${id}`;
+      while (!document.querySelector('.answer .prose')) await picture();
+      await picture();
+      return performance.now() - began;
+    }, id);
+    console.log(`# 10,000 messages from the appliance: first picture after ${took.toFixed(0)} ms`);
+    assert.ok((await page.locator('.answer .prose').last().innerText()).includes('Message 9999'));
+  });
+  await fetch(new URL(`/onebit/chats/${id}`, root), { method: 'DELETE' });
+});

@@ -1,8 +1,9 @@
 // The chat, end to end, against the mock: send, watch, stop, again, edit, branch, come back.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { startMock } from '../mock/server.mjs';
-import { answered, ask, shut, withPage } from '../support/page.mjs';
+import { answered, ask, assertAccessible, shut, withPage } from '../support/page.mjs';
 
 let mock;
 before(async () => {
@@ -19,22 +20,77 @@ after(async () => {
   mock.close();
 });
 
-describe('chat', () => {
-  test('streams an answer with code, and the list names the chat', () =>
-    withPage(mock.base, {}, async (page) => {
-      mock.control.holdAfter = 60;
-      await ask(page, 'Write a Python function for duplicates.');
-      await page.waitForSelector('.answer[aria-busy=true] figure');
-      assert.equal(await page.locator('.question .text').innerText(), 'Write a Python function for duplicates.');
-      assert.match(page.url(), /#\/chat\/[0-9a-f]{24}$/);
-      mock.control.release();
-      const text = await answered(page);
-      assert.match(text, /Two things to know/);
-      await page.waitForSelector('.hljs-keyword');
-      assert.match(await page.locator('.answer .reading').last().innerText(), /94\.3 tok\/s/);
-      await page.waitForSelector('nav li a[aria-current=page] >> text=Write a Python function');
-    }));
+const refused = [/status of (429|503|400)/];
 
+for (const screen of ['desktop', 'phone']) {
+  describe(`chat on a ${screen}`, () => {
+    test('streams an answer with code, and the list names the chat', () =>
+      withPage(mock.base, { screen }, async (page) => {
+        mock.control.holdAfter = 60;
+        await ask(page, 'Write a Python function for duplicates.');
+        await page.waitForSelector('.answer[aria-busy=true] figure');
+        assert.equal(await page.locator('.question .text').innerText(), 'Write a Python function for duplicates.');
+        assert.match(page.url(), /#\/chat\/[0-9a-f]{24}$/);
+        mock.control.release();
+        const text = await answered(page);
+        assert.match(text, /Two things to know/);
+        await page.waitForSelector('.hljs-keyword');
+        assert.match(await page.locator('.answer .reading').last().innerText(), /94\.3 tok\/s/);
+        await page.waitForSelector('nav li a[aria-current=page] >> text=Write a Python function', { state: 'attached' });
+      }));
+
+    test('answers again, edits, and walks the branches; a reload keeps the place', () =>
+      withPage(mock.base, { screen }, async (page) => {
+        await ask(page, 'one');
+        assert.match(await answered(page), /version 1/);
+        await page.click('.answer button[aria-label="Answer again"]');
+        await page.waitForSelector('.answer .branches >> text=2/2');
+        assert.match(await answered(page), /version 2/);
+        await page.click('.answer button[aria-label="Previous version"]');
+        await page.waitForSelector('.answer .prose >> text=version 1');
+
+        await page.hover('.question');
+        await page.click('.question button[aria-label=Edit]');
+        await page.fill('.edit textarea', 'another one');
+        await page.press('.edit textarea', 'Enter');
+        await page.waitForSelector('.question .branches >> text=2/2');
+        assert.match(await answered(page), /You wrote: another one/);
+        await page.reload();
+        await page.waitForSelector('.question .branches >> text=2/2');
+        await page.click('.question button[aria-label="Previous version"]');
+        await page.waitForSelector('.question .text >> text=/^one$/');
+        await page.waitForSelector('.answer .branches');
+      }));
+
+    test('stops, and goes on when asked to', () =>
+      withPage(mock.base, { screen }, async (page) => {
+        mock.control.holdAfter = 20;
+        await ask(page, 'a long answer');
+        await page.waitForSelector('.answer[aria-busy=true] .block');
+        await page.click('button.stop');
+        mock.control.release();
+        await answered(page);
+        assert.match(await page.locator('.answer footer').innerText(), /Stopped/);
+        await page.click('.answer button:has-text("Continue")');
+        await page.waitForSelector('.question >> text=Go on exactly');
+        await answered(page);
+        assert.equal(await page.locator('.answer').count(), 2);
+      }));
+
+    test('a full queue says so, and trying again works', () =>
+      withPage(mock.base, { screen, allow: refused }, async (page) => {
+        mock.control.failNext = { status: 429, code: 'queue_full', message: '4 answers wait already' };
+        await ask(page, 'one');
+        await page.waitForSelector('.notice >> text=The appliance is busy');
+        assert.equal(await page.locator('.question .text').innerText(), 'one');
+        await page.click('.notice button');
+        assert.match(await answered(page), /version 1/);
+        assert.equal(await page.locator('.question').count(), 1);
+      }));
+  });
+}
+
+describe('chat', () => {
   test('finished blocks are never rendered again while the answer grows', () =>
     withPage(mock.base, {}, async (page) => {
       mock.control.holdAfter = 150;
@@ -46,43 +102,11 @@ describe('chat', () => {
         const observer = new MutationObserver((records) => (globalThis.changed += records.length));
         for (const block of blocks) observer.observe(block, { childList: true, subtree: true, characterData: true });
       });
+      const first = await page.$('.answer .block');
       mock.control.release();
       await answered(page);
       assert.equal(await page.evaluate(() => globalThis.changed), 0);
-    }));
-
-  test('stops, and what came is kept', () =>
-    withPage(mock.base, {}, async (page) => {
-      mock.control.holdAfter = 20;
-      await ask(page, 'a long answer');
-      await page.waitForSelector('.answer[aria-busy=true] .block');
-      await page.click('button.stop');
-      mock.control.release();
-      await answered(page);
-      assert.match(await page.locator('.answer footer').innerText(), /Stopped/);
-    }));
-
-  test('answers again, edits, and walks the branches; a reload keeps the place', () =>
-    withPage(mock.base, {}, async (page) => {
-      await ask(page, 'one');
-      assert.match(await answered(page), /version 1/);
-      await page.click('.answer button[aria-label="Answer again"]');
-      await page.waitForSelector('.answer .branches >> text=2/2');
-      assert.match(await answered(page), /version 2/);
-      await page.click('.answer button[aria-label="Previous version"]');
-      await page.waitForSelector('.answer .prose >> text=version 1');
-
-      await page.hover('.question');
-      await page.click('.question button[aria-label=Edit]');
-      await page.fill('.edit textarea', 'another one');
-      await page.press('.edit textarea', 'Enter');
-      await page.waitForSelector('.question .branches >> text=2/2');
-      assert.match(await answered(page), /You wrote: another one/);
-      await page.reload();
-      await page.waitForSelector('.question .branches >> text=2/2');
-      await page.click('.question button[aria-label="Previous version"]');
-      await page.waitForSelector('.question .text >> text=/^one$/');
-      await page.waitForSelector('.answer .branches');
+      assert.ok(await first.evaluate((block) => block.isConnected), 'the end of the answer draws nothing anew');
     }));
 
   test('a reload takes the running answer up again', () =>
@@ -148,6 +172,80 @@ describe('chat', () => {
       assert.match(await page.evaluate(() => globalThis.taken), /^from collections import/);
     }));
 
+  test('says what it waits for', () =>
+    withPage(mock.base, {}, async (page) => {
+      mock.control.holdAfter = 0;
+      const [model] = mock.store.models;
+      try {
+        Object.assign(model, { waiting: 3 });
+        await ask(page, 'one');
+        await page.waitForSelector('.answer >> text=In the queue: 3 waiting');
+        Object.assign(model, { waiting: 0, state: 'loading' });
+        await page.waitForSelector('.answer >> text=Loading the model');
+      } finally {
+        Object.assign(model, { waiting: 0, state: 'loaded' });
+        mock.control.release();
+      }
+      await answered(page);
+    }));
+
+  test('the model under an answer says why it runs where it runs', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'one');
+      await answered(page);
+      await page.click('.answer .model');
+      await page.waitForSelector('dialog >> text=the first token comes soonest here');
+      assert.equal(await page.locator('dialog tbody tr').count(), 2);
+      await page.waitForSelector('dialog >> text=no NPU of a kind');
+      await assertAccessible(page);
+    }));
+
+  test('a picture is refused in words, a pasted file is added', () =>
+    withPage(mock.base, {}, async (page) => {
+      const paste = (name, type) =>
+        page.evaluate(
+          ([name, type]) => {
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File(['some text about bread'], name, { type }));
+            document.getElementById('composer').dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+          },
+          [name, type],
+        );
+      await paste('cat.png', 'image/png');
+      await page.waitForSelector('.notes >> text=No model here can see pictures');
+      await paste('notes.txt', 'text/plain');
+      await page.waitForSelector('.shelf >> text=notes.txt');
+    }));
+
+  test('a saved chat comes back, as JSON with its versions and as Markdown', () =>
+    withPage(mock.base, {}, async (page) => {
+      await ask(page, 'one');
+      await answered(page);
+      await page.click('.answer button[aria-label="Answer again"]');
+      await page.waitForSelector('.answer .branches >> text=2/2');
+      await answered(page);
+      for (const [verb, versions] of [['Save as JSON', 1], ['Save as Markdown', 0]]) {
+        const saved = page.waitForEvent('download');
+        await page.click('header button[aria-label="What to do with this chat"]');
+        await page.click(`[role=menuitem]:has-text("${verb}")`);
+        const path = await (await saved).path();
+        const name = (await saved).suggestedFilename();
+        const before = page.url();
+        await page.goto(`${mock.base}#/settings`);
+        const chooser = page.waitForEvent('filechooser');
+        await page.click('.row:has-text("Import a chat") button');
+        await (await chooser).setFiles({ name, mimeType: 'text/plain', buffer: await readFile(path) });
+        await page.waitForSelector('.answer .prose >> text=version 2');
+        assert.notEqual(page.url(), before);
+        assert.equal(await page.locator('.answer .branches').count(), versions);
+      }
+      await page.goto(`${mock.base}#/settings`);
+      const chooser = page.waitForEvent('filechooser');
+      await page.click('.row:has-text("Import a chat") button');
+      await (await chooser).setFiles({ name: 'tax.md', mimeType: 'text/markdown', buffer: Buffer.from('nothing') });
+      await page.waitForSelector('.notes >> text=tax.md holds no chat');
+    }));
+
   test('hostile Markdown does nothing', () =>
     withPage(mock.base, {}, async (page) => {
       await ask(page, 'hostile');
@@ -159,19 +257,6 @@ describe('chat', () => {
 });
 
 describe('failure', () => {
-  const refused = [/status of (429|503|400)/];
-
-  test('a full queue says so, and trying again works', () =>
-    withPage(mock.base, { allow: refused }, async (page) => {
-      mock.control.failNext = { status: 429, code: 'queue_full', message: '4 answers wait already' };
-      await ask(page, 'one');
-      await page.waitForSelector('.notice >> text=The appliance is busy');
-      assert.equal(await page.locator('.question .text').innerText(), 'one');
-      await page.click('.notice button');
-      assert.match(await answered(page), /version 1/);
-      assert.equal(await page.locator('.question').count(), 1);
-    }));
-
   test('an engine that dies leaves the part that came', () =>
     withPage(mock.base, {}, async (page) => {
       mock.control.breakAfter = 20;

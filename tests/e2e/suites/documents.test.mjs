@@ -103,3 +103,38 @@ test('a document of the library is asked by itself', () =>
     await answered(page);
     assert.match(await page.locator('.sources').innerText(), /harbour\.pdf\s*p\. 7/);
   }));
+
+test('a collection is made, filled, searched, asked and dissolved', () =>
+  withPage(mock.base, {}, async (page) => {
+    mock.store.documents.clear();
+    mock.store.collections.clear();
+    addDocument(mock.store, { filename: 'harbour.pdf' });
+    addDocument(mock.store, { filename: 'recipes.pdf' });
+    await page.goto(`${mock.base}#/documents`);
+    await page.click('button[aria-label="New collection"]');
+    await page.fill('input[aria-label="Name of the collection"]', 'Quillport');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('text=Nothing is in this collection yet');
+    await page.click('button:has-text("All documents")');
+    await page.click('button[aria-label="Collections of harbour.pdf"]');
+    await page.click('[role=menuitem]:has-text("Add to Quillport")');
+    await page.click('.shelves button:has-text("Quillport")');
+    await page.waitForSelector('li:has-text("harbour.pdf")');
+    assert.equal(await page.locator('li:has-text("recipes.pdf")').count(), 0);
+    await page.fill('.find input', 'a loaf');
+    await page.press('.find input', 'Enter');
+    await page.waitForSelector('.hit');
+    assert.equal(await page.locator('.hit').count(), 1);
+    await assertAccessible(page);
+    await page.click('button:has-text("Ask this collection")');
+    await page.waitForSelector('.shelf >> text=Quillport');
+    await ask(page, 'Who sells bread?');
+    await answered(page);
+    assert.match(await page.locator('.sources').innerText(), /harbour\.pdf/);
+    await page.goto(`${mock.base}#/documents`);
+    await page.click('.shelves button:has-text("Quillport")');
+    await page.click('button:has-text("Delete the collection")');
+    await page.waitForSelector('li:has-text("recipes.pdf")');
+    assert.equal(mock.store.collections.size, 0);
+    assert.equal(mock.store.documents.size, 2);
+  }));

@@ -14,8 +14,11 @@ after(async () => {
 });
 
 const FRAME_US = 16_667;
-// The budget of a frame is 8 ms; machines that test share their cores, so the suite fails only well above it.
-const P95_MAX_MS = 16;
+// The budget of a frame is 8 ms; machines that test share their caches, so the suite fails only well above it.
+const P95_MAX_MS = 12;
+// A phone of the cheaper kind is about six times slower than a desk.
+const SLOWER = 6;
+const USABLE_MAX_MS = 5000;
 
 /** Main-thread milliseconds in each frame's time, from the tasks of a trace. */
 function workByFrame(events) {
@@ -48,4 +51,17 @@ test('a 4,000-token answer costs little of each frame', () =>
     console.log(`# main thread in a frame: p50 ${at(0.5).toFixed(2)} ms, p95 ${at(0.95).toFixed(2)} ms, worst ${at(1).toFixed(2)} ms over ${work.length} busy frames`);
     assert.ok(work.length > 100, 'the trace has frames');
     assert.ok(at(0.95) < P95_MAX_MS, `p95 is ${at(0.95)} ms`);
+  }));
+
+test('the page is usable soon on a slow processor', () =>
+  withPage(mock.base, {}, async (page, context) => {
+    const session = await context.newCDPSession(page);
+    await session.send('Emulation.setCPUThrottlingRate', { rate: SLOWER });
+    await page.reload({ waitUntil: 'commit' });
+    await page.waitForSelector('#composer');
+    // Usable: what is typed appears, in the next picture.
+    await page.type('#composer', 'a');
+    const ms = await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => done(performance.now()))));
+    console.log(`# usable after ${ms.toFixed(0)} ms on a processor slowed ${SLOWER} times`);
+    assert.ok(ms < USABLE_MAX_MS, `${ms} ms`);
   }));

@@ -11,7 +11,11 @@ export const SCREENS = {
 };
 
 let browser;
-export const launch = async () => (browser ??= await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] }));
+export const launch = async () => (browser ??= await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  // No name but this machine's own address can be found: what goes outside fails.
+  args: ['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'],
+}));
 export const shut = async () => {
   await browser?.close();
   browser = undefined;
@@ -19,7 +23,7 @@ export const shut = async () => {
 
 /** Opens `base` and hands the page to `body`; what went wrong meanwhile fails the test. `allow` forgives console lines. */
 export async function withPage(base, { screen = 'desktop', allow = [], ...options }, body) {
-  const context = await (await launch()).newContext({ ...SCREENS[screen], locale: 'en-GB', reducedMotion: 'reduce', ...options });
+  const context = await (await launch()).newContext({ ...SCREENS[screen], locale: 'en-GB', reducedMotion: 'reduce', serviceWorkers: 'block', ...options });
   const wrong = [];
   const origin = new URL(base).origin;
   context.on('request', (request) => {

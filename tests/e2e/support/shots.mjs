@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { startMock } from '../mock/server.mjs';
+import { addDocument, passageOf } from '../mock/documents.mjs';
 import { answer } from '../mock/answers.mjs';
 import { addMessage, stats } from '../mock/store.mjs';
 
@@ -24,6 +25,18 @@ for (const [chat, asked] of [
   chat.head = reply(2, 3).id;
 }
 
+// A library, and a chat that is answered from it.
+const shelf = { id: 'quillport', name: 'Quillport', created_at: '2026-01-02T10:00:00Z' };
+mock.store.collections.set(shelf.id, shelf);
+const guide = addDocument(mock.store, { filename: 'harbour-guide.pdf', pages: 12, chunk_count: 3, bytes: 482_113, collections: [shelf.id] });
+addDocument(mock.store, { filename: 'contract.pdf', status: 'failed', error_kind: 'encrypted', last_error: 'the file is encrypted; remove its password and add it again', bytes: 90_244 });
+{
+  const chat = chats[4];
+  const [, reply] = [...mock.store.messages.values()].filter((message) => message.chat === chat.id);
+  Object.assign(reply, { content: 'Fresh bread is sold by **Anselm Rook** behind the chandlery [1]. He closes on Thursdays.', citations: [passageOf(guide)] });
+  chat.collections = [shelf.id];
+}
+
 const SCREENS = {
   wide: { viewport: { width: 1440, height: 900 } },
   phone: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
@@ -33,7 +46,58 @@ const VIEWS = {
   chat: { hash: `#/chat/${chats[0].id}` },
   code: { hash: `#/chat/${chats[1].id}` },
   models: { hash: '#/models' },
-  system: { hash: '#/system' },
+  get: {
+    hash: '#/models',
+    act: async (page) => {
+      await page.fill('[role=search] input', 'lab/small-model');
+      await page.press('[role=search] input', 'Enter');
+      await page.click('.variants button');
+      await page.waitForSelector('text=Coming');
+      await page.locator('.variants').scrollIntoViewIfNeeded();
+    },
+  },
+  bench: {
+    hash: '#/models',
+    act: async (page) => {
+      await page.click('button[aria-label^="More for SmolLM2"]');
+      await page.click('[role=menuitem]:has-text("Measure")');
+      await page.waitForSelector('dialog figure:nth-of-type(3)');
+    },
+  },
+  setup: {
+    hash: '#/models',
+    act: async (page) => {
+      await page.click('button[aria-label^="More for SmolLM2"]');
+      await page.click('[role=menuitem]:has-text("Settings")');
+    },
+  },
+  documents: { hash: '#/documents' },
+  cited: {
+    hash: `#/chat/${chats[4].id}`,
+    act: async (page) => {
+      await page.waitForSelector('.sources');
+      await page.click('.sources button');
+      await page.waitForSelector('.passage mark');
+    },
+  },
+  why: {
+    hash: `#/chat/${chats[0].id}`,
+    act: async (page) => {
+      await page.click('.answer .model');
+      await page.waitForSelector('dialog table');
+    },
+  },
+  devices: { hash: '#/devices' },
+  door: { hash: '#/door' },
+  system: { hash: '#/system', act: (page) => page.waitForTimeout(4500) },
+  doctor: {
+    hash: '#/system',
+    act: async (page) => {
+      await page.click('button:has-text("Look at the machine")');
+      await page.waitForSelector('pre');
+      await page.locator('.box').scrollIntoViewIfNeeded();
+    },
+  },
   settings: { hash: '#/settings' },
   welcome: { hash: '#/welcome' },
   arabic: {
