@@ -3,6 +3,7 @@ import './styles/base.css';
 import './styles/prose.css';
 import { mount } from 'svelte';
 import App from './App.svelte';
+import { keepShell } from './lib/app.svelte';
 import { applyLanguage } from './lib/i18n.svelte';
 import { applyTheme } from './lib/settings.svelte';
 
@@ -13,3 +14,4 @@ applyTheme();
 // The first words on the screen are already in the person's language.
 await applyLanguage();
 mount(App, { target });
+keepShell();

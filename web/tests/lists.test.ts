@@ -68,4 +68,15 @@ describe('catalogues', () => {
     expect(Object.keys(words).sort()).toEqual(Object.keys(en).sort());
     for (const key of Object.keys(en)) expect([key, holes(words[key] ?? '')]).toEqual([key, holes(en[key] ?? '')]);
   });
+
+  test('every word is said somewhere', () => {
+    const source = new URL('../src/', import.meta.url);
+    const text = readdirSync(source, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(ts|svelte)$/.test(name))
+      .map((name) => readFileSync(new URL(name, source), 'utf8'))
+      .join('\n');
+    // A key is named whole, or made of a prefix and a state.
+    const made = [...text.matchAll(/`([\w.]+\.)\$\{/g)].map((match) => match[1] ?? '');
+    expect(Object.keys(en).filter((key) => !text.includes(`'${key}'`) && !made.some((prefix) => key.startsWith(prefix)))).toEqual([]);
+  });
 });

@@ -1,6 +1,6 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, Citation, Doc, DocText, ErrorBody, Model, Status, TurnRequest } from './types';
+import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Message, Model, ModelOptions, Numbers, Status, Timings, TurnRequest, Variants } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 
@@ -57,6 +57,30 @@ export const status = (): Promise<Status> => json('GET', 'status');
 
 export const models = async (): Promise<Model[]> => (await json<{ models: Model[] }>('GET', 'models')).models;
 export const loadModel = async (model: string): Promise<void> => void (await send('POST', `models/${id(model)}/load`));
+export const pins = async (): Promise<string[]> => (await json<{ pins: string[] }>('GET', 'logical')).pins;
+export const pinModel = async (model: string, on: boolean): Promise<void> => void (await send('POST', `models/${id(model)}/${on ? 'pin' : 'unpin'}`));
+export const deleteModel = async (model: string): Promise<void> => void (await send('DELETE', `models/${id(model)}`));
+export const explain = (model: string): Promise<Explained> => json('GET', `../v1/route/explain?model=${id(model)}`);
+export const numbers = (): Promise<Numbers> => json('GET', '../stats');
+/** Share of the processor that is busy, in percent; `null` where the machine does not tell. */
+export const processorPercent = async (): Promise<number | null> => (await json<{ cpu_percent: number | null }>('GET', '../v1/system-stats')).cpu_percent;
+export const checkUp = async (): Promise<Check[]> => (await json<{ checks: Check[] }>('GET', 'doctor')).checks;
+
+// Models from the hub, and how each is loaded: Lemonade's paths.
+export const variants = (repository: string): Promise<Variants> => json('GET', `../v1/pull/variants?checkpoint=${id(repository)}`);
+export const fetchModel = async (name: string): Promise<void> => void (await send('POST', '../v1/pull', { model_name: name, stream: true, subscribe: false }));
+export const downloads = (): Promise<Download[]> => json('GET', '../v1/downloads');
+export const controlDownload = async (download: string, action: 'pause' | 'cancel' | 'remove'): Promise<void> => void (await send('POST', '../v1/downloads/control', { id: download, action }));
+export const modelOptions = (model: string): Promise<ModelOptions> => json('GET', `../v1/models/${id(model)}/options`);
+export const setModelOptions = async (model: string, options: Record<string, unknown>): Promise<void> => void (await send('POST', `../v1/models/${id(model)}/options`, options));
+
+/** Goes on with a text and tells how fast: the llama-server dialect reports its times. */
+export const timed = async (model: string, prompt: string, tokens: number, signal: AbortSignal): Promise<Timings> =>
+  ((await (await send('POST', '../completion', { model, prompt, n_predict: tokens, temperature: 0, ignore_eos: true }, { signal })).json()) as { timings: Timings }).timings;
+
+/** Where the log is followed, over a WebSocket. */
+export const logAddress = (): string => new URL('../logs/stream', ROOT).href.replace(/^http/, 'ws');
+
 export const unloadModel = async (model: string): Promise<void> => void (await send('POST', `models/${id(model)}/unload`));
 
 export interface ChatPage {
@@ -79,6 +103,8 @@ export const createChat = async (model: string): Promise<Chat> => chatOf(await j
 export const chat = (chat: string): Promise<ChatDetail> => json('GET', `chats/${id(chat)}`);
 export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean; collections?: string[] }): Promise<void> =>
   void (await send('PATCH', `chats/${id(chat)}`, change));
+/** Brings in a chat with all its versions. */
+export const importChat = async (title: string, messages: Message[], head: string | null): Promise<Chat> => chatOf(await json('POST', 'chats/import', { title, messages, head }));
 export const deleteChat = async (chat: string): Promise<void> => void (await send('DELETE', `chats/${id(chat)}`));
 
 // The library has GAIA's paths, beside ours.
@@ -89,7 +115,15 @@ export const documentText = (document: string, start: number, end: number): Prom
 export const deleteDocument = async (document: string): Promise<void> => void (await send('DELETE', `${DOCUMENTS}/${id(document)}`));
 export const readDocumentAgain = async (document: string): Promise<void> => void (await send('POST', `${DOCUMENTS}/${id(document)}/retry`));
 export const cancelDocument = async (document: string): Promise<void> => void (await send('POST', `${DOCUMENTS}/${id(document)}/cancel`));
-export const searchDocuments = async (query: string): Promise<Citation[]> => (await json<{ passages: Citation[] }>('POST', '../v1/search', { query })).passages;
+export const searchDocuments = async (query: string, collections: string[] = []): Promise<Citation[]> =>
+  (await json<{ passages: Citation[] }>('POST', '../v1/search', { query, ...(collections.length > 0 ? { collections } : {}) })).passages;
+
+export const collections = async (): Promise<Collection[]> => (await json<{ collections: Collection[] }>('GET', 'collections')).collections;
+export const createCollection = (name: string): Promise<Collection> => json('POST', 'collections', { name });
+export const renameCollection = async (collection: string, name: string): Promise<void> => void (await send('PATCH', `collections/${id(collection)}`, { name }));
+export const deleteCollection = async (collection: string): Promise<void> => void (await send('DELETE', `collections/${id(collection)}`));
+export const placeDocument = async (collection: string, document: string, on: boolean): Promise<void> =>
+  void (await send(on ? 'PUT' : 'DELETE', `collections/${id(collection)}/documents/${id(document)}`));
 
 /** Sends a file's bytes as they are; `told` hears the share that is on its way. Only this old interface tells it. */
 export function sendDocument(file: File, told: (share: number) => void): Promise<Doc> {

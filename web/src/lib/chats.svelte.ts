@@ -8,21 +8,28 @@ const PAGE = 60;
 const SEARCH_PAUSE_MS = 160;
 
 class Chats {
-  all: Chat[] = $state([]);
+  all: Chat[] = $state.raw([]);
   query = $state('');
   known = $state(false);
   more = $state(false);
   error: unknown = $state(null);
   #asked = 0;
+  /** The query that the list answers. */
+  #shown = '';
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   async refresh(): Promise<void> {
     const asked = ++this.#asked;
     try {
-      const page = await api.chats({ query: this.query.trim(), limit: Math.max(PAGE, this.query ? 0 : Math.min(this.all.length, 500)) });
+      const query = this.query.trim();
+      const page = await api.chats({ query, limit: PAGE });
       if (asked !== this.#asked) return;
-      this.all = page;
-      this.more = page.length >= PAGE;
+      // What stands below the first page stays; a person may have scrolled far down.
+      const oldest = page.findLast((chat) => !chat.pinned);
+      const below = page.length < PAGE || !oldest || query !== this.#shown ? [] : this.all.filter((chat) => !chat.pinned && chat.updated_at < oldest.updated_at);
+      this.all = [...page, ...below];
+      this.more = page.length >= PAGE && (below.length === 0 || this.more);
+      this.#shown = query;
       this.error = null;
       this.known = true;
     } catch (error) {

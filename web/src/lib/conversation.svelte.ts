@@ -5,7 +5,7 @@ import { chats } from './chats.svelte';
 import { models } from './models.svelte';
 import { settings } from './settings.svelte';
 import type { ServerEvent } from './sse';
-import { children, newestLeaf, path, type Node } from './tree';
+import { children, newestLeaf, path, type Children, type Node } from './tree';
 import { resumed, running, sent, step, type Turn } from './turn';
 import type { Chat, Message, TurnRequest } from './types';
 
@@ -39,8 +39,14 @@ export class Conversation {
 
   constructor(readonly id: string | null) {}
 
+  // The tree is walked when it changes, not with every piece of a running answer.
+  readonly #below: Children = $derived(children(this.messages.values()));
+  readonly #written: string | null = $derived(this.turn?.answer_id ?? null);
   /** What is on screen, without the answer that runs. */
-  readonly nodes: Node[] = $derived(path(this.messages, this.head).filter((node) => this.turn === null || node.message.id !== this.turn.answer_id));
+  readonly nodes: Node[] = $derived.by(() => {
+    const all = path(this.messages, this.head, this.#below);
+    return all.at(-1)?.message.id === this.#written ? all.slice(0, -1) : all;
+  });
   readonly running: boolean = $derived(running(this.turn));
 
   async load(): Promise<void> {
@@ -86,7 +92,7 @@ export class Conversation {
 
   /** Shows the branch that goes through `id`. */
   async show(id: string): Promise<void> {
-    const head = newestLeaf(children(this.messages.values()), id);
+    const head = newestLeaf(this.#below, id);
     this.head = head;
     if (this.id && head) await api.changeChat(this.id, { head });
   }

@@ -1,5 +1,6 @@
 // Colours code. The library and its languages are loaded in groups, when the first block needs one.
 import type { HLJSApi, LanguageFn } from 'highlight.js';
+import type { Paint } from './colour';
 
 type Group = () => Promise<Record<string, LanguageFn>>;
 
@@ -33,11 +34,11 @@ function load(group: Group): Promise<HLJSApi> {
   return promise;
 }
 
-/** The code as HTML with classes, or `null` where the language is not known or the text is too long. */
-export async function highlight(text: string, lang: string): Promise<string | null> {
-  if (text.length > LENGTH_MAX) return null;
+/** A painter for a language, or `null` where the language is not known. */
+export async function painter(lang: string): Promise<Paint | null> {
   const group = GROUPS.find(([, names]) => names.includes(lang))?.[0];
   if (!group) return null;
   const hljs = await load(group);
-  return hljs.getLanguage(lang) ? hljs.highlight(text, { language: lang, ignoreIllegals: true }).value : null;
+  if (!hljs.getLanguage(lang)) return null;
+  return (text) => (text.length > LENGTH_MAX ? null : hljs.highlight(text, { language: lang, ignoreIllegals: true }).value);
 }

@@ -55,6 +55,9 @@ function format(value: number, options: Intl.NumberFormatOptions): string {
 
 export const number = (value: number, digits = 0): string => format(value, { maximumFractionDigits: digits, minimumFractionDigits: digits });
 
+/** A share of 1 in whole percent. */
+export const percent = (share: number): string => format(share, { style: 'percent', maximumFractionDigits: 0 });
+
 export const compact = (value: number): string => format(value, { notation: 'compact', maximumFractionDigits: 1 });
 
 /** Bytes in the units that disks are sold in: 1 GB is 10^9. */

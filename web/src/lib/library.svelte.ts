@@ -1,6 +1,6 @@
 // The person's documents: what is there, what is being read, and what a search found.
 import * as api from './api';
-import type { Doc } from './types';
+import type { Collection, Doc } from './types';
 
 // While a document is being read its progress is asked for this often.
 const READING_POLL_MS = 600;
@@ -9,6 +9,7 @@ export const reading = (doc: Doc): boolean => doc.indexing_status === 'pending' 
 
 class Library {
   all: Doc[] = $state([]);
+  collections: Collection[] = $state([]);
   known = $state(false);
   error: unknown = $state(null);
   /** Files on their way, by name, with the share that is sent. */
@@ -20,10 +21,15 @@ class Library {
     return this.all.find((doc) => doc.id === id) ?? null;
   }
 
+  /** What a shelf's entry is called: a document's name, or a collection's. */
+  name(id: string): string {
+    return this.get(id)?.filename ?? this.collections.find((one) => one.id === id)?.name ?? id;
+  }
+
   async refresh(): Promise<void> {
     clearTimeout(this.#timer);
     try {
-      this.all = await api.documents();
+      [this.all, this.collections] = await Promise.all([api.documents(), api.collections()]);
       this.error = null;
       this.known = true;
     } catch (error) {
@@ -53,6 +59,25 @@ class Library {
       await this.refresh();
     }
     return added;
+  }
+
+  /** Makes a collection. */
+  async collect(name: string): Promise<Collection> {
+    const made = await api.createCollection(name);
+    await this.refresh();
+    return made;
+  }
+
+  /** Deletes a collection; its documents stay. */
+  async dissolve(id: string): Promise<void> {
+    await api.deleteCollection(id);
+    await this.refresh();
+  }
+
+  /** Puts a document into a collection, or takes it out. */
+  async place(collection: string, document: string, inside: boolean): Promise<void> {
+    await api.placeDocument(collection, document, inside);
+    await this.refresh();
   }
 
   async remove(id: string): Promise<void> {

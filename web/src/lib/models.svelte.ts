@@ -1,7 +1,7 @@
 // The models that the appliance has, and which one answers next.
 import * as api from './api';
 import { change, settings } from './settings.svelte';
-import type { Model } from './types';
+import type { Download, Model } from './types';
 
 // While a model loads its state is asked for this often; otherwise when a person looks.
 const LOADING_POLL_MS = 700;
@@ -11,6 +11,9 @@ class Models {
   /** `null` until the first answer; then whether the last one failed. */
   error: unknown = $state(null);
   known = $state(false);
+  /** Those that stay in memory whatever else is asked for. */
+  pins: string[] = $state([]);
+  coming: Download[] = $state([]);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** The chosen model, else one that is loaded, else the first that can be. */
@@ -61,6 +64,48 @@ class Models {
       await this.refresh();
     }
   }
+
+  /** What the view of models shows beside the models themselves. */
+  async refreshMore(): Promise<void> {
+    clearTimeout(this.#watch);
+    try {
+      [this.pins, this.coming] = await Promise.all([api.pins(), api.downloads()]);
+    } catch (error) {
+      // Who may only chat has no downloads; the models are shown all the same.
+      if (!(error instanceof api.ApiError && error.status === 403)) this.error = error;
+    }
+    if (this.coming.some((one) => one.status === 'downloading')) {
+      this.#watch = setTimeout(() => void this.refreshMore(), LOADING_POLL_MS);
+      this.#fetching = true;
+    } else if (this.#fetching) {
+      this.#fetching = false;
+      await this.refresh();
+    }
+  }
+
+  async pin(id: string, on: boolean): Promise<void> {
+    await api.pinModel(id, on);
+    await this.refreshMore();
+  }
+
+  async remove(id: string): Promise<void> {
+    await api.deleteModel(id);
+    await this.refresh();
+  }
+
+  /** Starts a model's way from the hub, or goes on with it. */
+  async fetch(name: string): Promise<void> {
+    await api.fetchModel(name);
+    await this.refreshMore();
+  }
+
+  async control(download: string, action: 'pause' | 'cancel' | 'remove'): Promise<void> {
+    await api.controlDownload(download, action);
+    await this.refreshMore();
+  }
+
+  #watch: ReturnType<typeof setTimeout> | undefined;
+  #fetching = false;
 
   #mark(id: string, state: Model['state']): void {
     this.all = this.all.map((model) => (model.id === id ? { ...model, state } : model));

@@ -7,7 +7,7 @@ export interface Node {
   siblings: string[];
 }
 
-type Children = Map<string | null, Message[]>;
+export type Children = Map<string | null, Message[]>;
 
 export function children(messages: Iterable<Message>): Children {
   const map: Children = new Map();
@@ -20,9 +20,8 @@ export function children(messages: Iterable<Message>): Children {
   return map;
 }
 
-/** The path from the root to `head`; to the newest leaf where `head` is unknown. */
-export function path(messages: Map<string, Message>, head: string | null | undefined): Node[] {
-  const below = children(messages.values());
+/** The path from the root to `head`; to the newest leaf where `head` is unknown. `below` saves asking who follows whom. */
+export function path(messages: Map<string, Message>, head: string | null | undefined, below: Children = children(messages.values())): Node[] {
   let at: Message | undefined = head == null ? undefined : messages.get(head);
   at ??= messages.get(newestLeaf(below, null) ?? '');
   const nodes: Node[] = [];

@@ -11,7 +11,86 @@ export interface Model {
   quantisation: string;
   state: ModelState;
   memory_bytes?: number | null;
+  /** Answers being made, and requests that wait for a seat. */
+  active?: number;
+  waiting?: number;
+  /** Whether it has a template for conversations. */
+  chat?: boolean;
   error?: string | null;
+}
+
+/** A model on its way from the hub. */
+export interface Download {
+  id: string;
+  model_name: string;
+  status: 'downloading' | 'paused' | 'completed' | 'cancelled' | 'error';
+  bytes_downloaded: number;
+  bytes_total: number;
+  error?: string;
+}
+
+/** The quantisations of a repository. */
+export interface Variants {
+  checkpoint: string;
+  suggested_name: string;
+  variants: { name: string; size_bytes: number; files: string[] }[];
+}
+
+/** How a model is loaded. */
+export interface ModelOptions {
+  saved: Record<string, unknown>;
+  effective: Record<string, unknown>;
+}
+
+/** How long a completion took, as llama-server tells it. */
+export interface Timings {
+  prompt_n: number;
+  prompt_per_second: number | null;
+  predicted_n: number;
+  predicted_per_second: number | null;
+}
+
+/** Where a request would go now. */
+export interface Explained {
+  model: string;
+  lane: string | null;
+  reason: string;
+  ranked: { lane: string; model: string; first_token_s: number | null; eta_s: number | null; joules: number | null; cost: number }[];
+  refused: { lane: string; model: string; why: string }[];
+}
+
+/** What one lane has done since the start. */
+export interface LaneNumbers {
+  lane: string;
+  active: number;
+  requests: Record<string, number>;
+  made_tokens: number;
+  joules: number | null;
+  first_token_s: { count: number; mean: number | null };
+  between_tokens_s: { count: number; mean: number | null };
+}
+
+export interface Numbers {
+  lanes: LaneNumbers[];
+  gpus: { name: string; busy_percent: number | null; watts: number | null; celsius: number | null }[];
+  energy_joules: Record<string, number>;
+}
+
+/** One thing that the check-up looked at. */
+export interface Check {
+  name: string;
+  verdict: 'good' | 'advice' | 'problem' | string;
+  found: string;
+  wanted: string;
+  why: string;
+  fix: string | null;
+}
+
+/** Documents that are asked together. */
+export interface Collection {
+  id: string;
+  name: string;
+  documents: number;
 }
 
 export interface Chat {
@@ -79,6 +158,8 @@ export interface Doc {
   error_kind: string | null;
   last_error: string | null;
   pages: number | null;
+  /** The collections that it is in. */
+  collections?: string[];
 }
 
 /** A part of a document's text. */

@@ -1,5 +1,6 @@
 // What is open on the screen right now, and what is said aloud. Nothing here outlives a reload.
 
+import { failure } from './failure';
 import type { Citation } from './types';
 
 export const ui = $state({
@@ -11,6 +12,8 @@ export const ui = $state({
   prompt: '',
   /** Documents that the next new chat is answered from. */
   shelf: [] as string[],
+  /** The model whose route is explained. */
+  why: null as string | null,
   /** The passage that is open beside the view. */
   passage: null as Citation | null,
   /** What the screen reader says next. */
@@ -26,6 +29,16 @@ export function note(text: string, bad = false): void {
   const id = ++notes;
   ui.notes.push({ id, text, bad });
   if (!bad) setTimeout(() => dropNote(id), NOTE_MS);
+}
+
+/** Waits for work and tells the person where it failed, and what to do. */
+export async function told(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    const { title, advice, detail } = failure(error);
+    note(`${title} ${detail || advice}`, true);
+  }
 }
 
 export function dropNote(id: number): void {

@@ -1,5 +1,6 @@
 // What can be done to a conversation, from the list, the bar, the palette and the keyboard alike.
 import * as api from './api';
+import { fromFile, toMarkdown } from './chatfile';
 import { chats } from './chats.svelte';
 import { download } from './clipboard';
 import { failure } from './failure';
@@ -56,8 +57,38 @@ export async function save(chat: Chat, format: 'md' | 'json'): Promise<void> {
         return;
       }
       const nodes = path(new Map(detail.messages.map((message) => [message.id, message])), detail.chat.head);
-      const parts = nodes.map(({ message }) => `## ${message.role === 'user' ? t('you') : models.name(message.model) || t('model')}\n\n${message.content}`);
-      download(`${fileName(chat.title)}.md`, 'text/markdown', `# ${chat.title}\n\n${parts.join('\n\n')}\n`);
+      const text = toMarkdown(
+        chat.title,
+        nodes.map((node) => node.message),
+        (model) => models.name(model),
+      );
+      download(`${fileName(chat.title)}.md`, 'text/markdown', text);
     })(),
   );
+}
+
+/** Brings in a conversation that was saved, and opens it. */
+export async function bring(file: File): Promise<void> {
+  const brought = fromFile(await file.text());
+  if (brought === null) {
+    note(t('import.bad', { name: file.name }), true);
+    return;
+  }
+  await tell(
+    (async () => {
+      const chat = await api.importChat(brought.title, brought.messages, brought.head);
+      chats.put(chat);
+      go({ view: 'chat', chat: chat.id });
+      note(t('import.done'));
+    })(),
+  );
+}
+
+/** Asks for a file and brings it in. */
+export function askBring(): void {
+  const chooser = document.createElement('input');
+  chooser.type = 'file';
+  chooser.accept = '.json,.md,application/json,text/markdown';
+  chooser.onchange = () => chooser.files?.[0] && void bring(chooser.files[0]);
+  chooser.click();
 }
