@@ -134,7 +134,7 @@ test('the machine tells what it does, and what it lacks', () =>
 test('a model is measured, pinned and set up', () =>
   withPage(`${base}#/models`, {}, async (page) => {
     const menu = async (verb) => {
-      await page.click('button[aria-label^="More for"] >> nth=0');
+      await page.click('.page button[aria-label^="More for"] >> nth=0');
       await page.click(`[role=menuitem]:has-text("${verb}")`);
     };
     await menu('Measure');
