@@ -427,7 +427,7 @@ async fn the_real_llama_server_answers() {
         patience,
     };
     let real = Recipe {
-        command: Box::new(move |seat| command(&program, &model, 4096, 2, seat)),
+        command: Box::new(move |seat| command(&program, &model, 4096, 2, false, seat)),
         ..recipe(4, 8, &[], None)
     };
     let begun = Instant::now();

@@ -154,18 +154,22 @@ fn a_chat_on_the_device_says_what_the_processor_says() {
         let first = lines.next().unwrap().unwrap();
         let address = first.split("http://").nth(1).unwrap().trim().to_owned();
         let client = Client::new(&address);
-        let answer = client.post(
-            "/v1/chat/completions",
-            &json!({
-                "model": "onebit-mini", "temperature": 0, "max_tokens": 8,
-                "messages": [{"role": "user", "content": "Name a colour."}],
-            }),
-        );
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let text = answer.json()["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let asked = json!({
+            "model": "onebit-mini", "temperature": 0, "max_tokens": 8,
+            "messages": [{"role": "user", "content": "Name a colour."}],
+        });
+        let ask = |client: &Client| {
+            let answer = client.post("/v1/chat/completions", &asked);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let route = answer.header("x-onebit-route").unwrap().to_owned();
+            let text = answer.json()["choices"][0]["message"]["content"].clone();
+            (text.as_str().unwrap().to_owned(), route)
+        };
+        let (text, _) = ask(&client);
+        // The processor is a lane of its own, whatever else is there.
+        let (same, route) = ask(&client.with_header("x-onebit-lane", "ternary.cpu"));
+        assert!(route.starts_with("lane=ternary.cpu "), "{route}");
+        assert_eq!(same, text);
         server.kill().unwrap();
         let output = server.wait_with_output().unwrap();
         (text, String::from_utf8_lossy(&output.stderr).into_owned())

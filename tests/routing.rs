@@ -353,3 +353,84 @@ fn a_pinned_model_is_there_before_anybody_asks() {
         (state(&client, &model) == "ready").then_some(())
     });
 }
+
+/// The only model of one appliance with a llama-server that drives a GPU.
+fn with_gpu(args: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    drop(App::prepared(|prepared| {
+        install(prepared, "llama-server", args);
+        std::fs::rename(prepared, &data).unwrap();
+    }));
+    (folder, data)
+}
+
+#[test]
+fn a_build_is_told_by_the_silicon_that_it_drives() {
+    let (_folder, data) = with_gpu("--gpu");
+    let app = App::start(&data, &[]);
+    let model = model(&app.client());
+    for lane in ["llama.vulkan", "igpu", "llama.cpu", "ternary.cpu"] {
+        let client = app.client().with_header("x-onebit-lane", lane);
+        let answer = client.post("/v1/chat/completions", &body(&model, 2));
+        assert_eq!(answer.status, 200, "{lane}: {}", answer.text());
+        let route = route_of(&answer);
+        let wanted = if lane == "igpu" { "llama.vulkan" } else { lane };
+        assert_eq!(part(&route, "lane"), Some(wanted), "{route}");
+    }
+    // All three hold the model now, each in its own process or memory.
+    let told = app
+        .client()
+        .get(&format!("/v1/route/explain?model={model}"));
+    let told = told.json();
+    let ranked = told["ranked"].as_array().unwrap();
+    assert_eq!(ranked.len(), 3, "{told}");
+    assert!(ranked.iter().all(|r| r["parts"]["load"] == 0.0), "{told}");
+    // No counter of this machine has told what they take.
+    let guessed = ranked.iter().all(|r| r["joules_measured"] == false);
+    assert_eq!(
+        guessed,
+        told["table"].as_str().unwrap().contains("has not told")
+    );
+}
+
+#[test]
+fn a_lane_that_cannot_load_a_model_is_left_alone_also_after_a_start() {
+    let (_folder, data) = with_gpu("--gpu --fault crash-on-gpu");
+    let told = |client: &Client, model: &str| -> Value {
+        let told = client.get(&format!("/v1/route/explain?model={model}"));
+        let refused = told.json()["refused"].clone();
+        let vulkan = |r: &&Value| r["lane"] == "llama.vulkan";
+        let found = refused.as_array().unwrap().iter().find(vulkan);
+        found.map_or(Value::Null, |refused| refused["why"].clone())
+    };
+    let app = App::start(&data, &[]);
+    let client = app.client();
+    let model = model(&client);
+    assert_eq!(told(&client, &model), Value::Null);
+    // Who insists has it tried, and hears why it fails.
+    let insist = |client: &Client| {
+        let answer = client
+            .with_header("x-onebit-lane", "llama.vulkan")
+            .post("/v1/chat/completions", &body(&model, 2));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.text().contains("device lost"), "{}", answer.text());
+    };
+    insist(&client);
+    let why = told(&client, &model).to_string();
+    assert!(
+        why.contains("device lost") && why.contains("tried again in"),
+        "{why}"
+    );
+    drop(app);
+    let app = App::start(&data, &[]);
+    let client = app.client();
+    assert!(told(&client, &model).to_string().contains("device lost"));
+    let answer = client.post("/v1/chat/completions", &body(&model, 2));
+    let route = route_of(&answer);
+    assert_ne!(part(&route, "lane"), Some("llama.vulkan"), "{route}");
+    assert_eq!(part(&route, "from"), None, "it was tried");
+    insist(&client);
+    let why = told(&client, &model).to_string();
+    assert!(why.contains("2 times"), "{why}");
+}

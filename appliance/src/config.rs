@@ -3,6 +3,7 @@
 //! The only module that reads the environment. The others take their own section and know nothing of
 //! where it came from.
 
+mod hub;
 mod ternary;
 
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use ternary::{CacheKind, ComputeDevice, TernaryConfig};
+pub use hub::HubConfig;
+pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
 
 /// The commented file with every setting at its default; `onebit` prints it, a test holds it true.
 pub const DEFAULT_FILE: &str = include_str!("../onebit.toml");
@@ -156,31 +158,12 @@ pub struct UpdateConfig {
     pub key: String,
 }
 
-/// Where models come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HubConfig {
-    /// The hub's address.
-    pub endpoint: String,
-    /// Access token, empty for none.
-    pub token: String,
-}
-
 impl Default for UpdateConfig {
     fn default() -> Self {
         UpdateConfig {
             releases: String::new(),
             channel: "stable".into(),
             key: String::new(),
-        }
-    }
-}
-
-impl Default for HubConfig {
-    fn default() -> Self {
-        HubConfig {
-            endpoint: "https://huggingface.co".to_owned(),
-            token: String::new(),
         }
     }
 }
@@ -362,6 +345,9 @@ impl Config {
         }
         if config.data_dir.as_os_str().is_empty() {
             config.data_dir = default_data_dir(variables).ok_or(ConfigError::NoDataDir)?;
+        }
+        if config.hub.cache.as_os_str().is_empty() {
+            config.hub.cache = hub::usual_cache(variables).unwrap_or_default();
         }
         if config.documents.roots.is_empty() {
             config

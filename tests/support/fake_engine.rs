@@ -37,6 +37,8 @@ struct Options {
     prefix: String,
     /// Words that a conversation may have; 0 is any number.
     context: usize,
+    gpu: bool,
+    on_cpu: bool,
 }
 
 struct Server {
@@ -57,6 +59,10 @@ fn main() {
         std::process::exit(1);
     }
     match options.fault.as_str() {
+        "crash-on-gpu" if !options.on_cpu => {
+            eprintln!("ggml_vulkan: device lost");
+            std::process::exit(3);
+        }
         "crash-at-start" => {
             eprintln!("error: failed to load model");
             std::process::exit(3);
@@ -121,6 +127,18 @@ fn options() -> Options {
             "--persona" => options.flm = next() == "flm",
             "--request-path" => options.prefix = next(),
             "--words" => options.context = next().parse().unwrap(),
+            "--gpu" => options.gpu = true,
+            "--device" => options.on_cpu = next() == "none",
+            "--list-devices" => {
+                println!("Available devices:");
+                if options.gpu {
+                    println!("  Vulkan0: Fake Graphics (8192 MiB, 8000 MiB free)");
+                    eprintln!("ggml_vulkan: 0 = Fake Graphics (radv) | uma: 1 | fp16: 1");
+                } else {
+                    println!("  (none)");
+                }
+                std::process::exit(0);
+            }
             "--version" => {
                 println!("version: 11434 (fake)");
                 std::process::exit(0);
@@ -245,7 +263,12 @@ async fn answer<S: AsyncWrite + Unpin>(
         if loading {
             reply(stream, 503, &json!({"error": {"message": "Loading model"}})).await;
         } else {
-            reply(stream, 200, &json!({"status": "ok", "data": []})).await;
+            reply(
+                stream,
+                200,
+                &json!({"status": "ok", "data": [{"id": "fake"}]}),
+            )
+            .await;
         }
         return true;
     }

@@ -79,6 +79,7 @@ mod tests {
             memory_bytes: 0,
             context_length: 1,
             load: Load { active: 2, waiting },
+            leaves_in: None,
         };
         assert_eq!(
             silence(Some(&loaded(3))),

@@ -50,7 +50,14 @@ impl Answer {
         self.ended = true;
         let pick = &self.now.pick;
         let meter = &self.app.inner.meter;
-        meter.finished(&pick.lane, rates_key(&pick.model), finish, self.now.beside);
+        let key = rates_key(&pick.model);
+        if let Some((begun, number)) = self.now.energy
+            && let Some(watts) = self.app.inner.energy.end(begun)
+            && self.app.inner.flights.last().0 == number
+        {
+            meter.watts(&pick.lane, key, watts);
+        }
+        meter.finished(&pick.lane, key, finish, self.now.beside);
         self.app.save_rates_soon();
     }
 

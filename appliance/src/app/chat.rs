@@ -10,6 +10,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
+use super::energy::Look;
 use super::{
     Aboard, Answer, App, AppError, Pick, Reader, RouteNote, Trail, ask_of, carried, has_turns,
     leave_out, new_id, rates_key, room,
@@ -53,6 +54,8 @@ pub(super) struct Begun {
     pub(super) _aboard: Aboard,
     /// Requests that ran on the lane already.
     pub(super) beside: usize,
+    /// The energy counter at its begin and the request's number, where it ran alone.
+    pub(super) energy: Option<(Look, u64)>,
     pub(super) _lease: Arc<Lease>,
 }
 
@@ -108,6 +111,26 @@ impl App {
         let lease = Arc::new(lease);
         self.put_in_words(&mut request, &lease)?;
         count_words(request.input, &lease).await
+    }
+
+    /// Returns a routed model loaded where it was routed to, and remembers how that went.
+    pub(super) async fn lease(&self, pick: &Pick) -> Result<Lease, EngineError> {
+        let (lane, key) = (&pick.lane, rates_key(&pick.model));
+        let pool = &self.inner.pool;
+        let outcome = pool.session_on(&pick.model, pick.engine, lane.name).await;
+        match &outcome {
+            Ok(lease) => {
+                if let Some(took) = lease.loaded_in() {
+                    self.inner.meter.loaded(lane, key, took);
+                    self.forget_failure(lane.name, key).await;
+                }
+            }
+            Err(EngineError::LoadFailed { why, .. }) => {
+                self.note_failure(lane.name, key, why).await;
+            }
+            Err(_) => {}
+        }
+        outcome
     }
 
     /// Writes a conversation with the model's own template, where it has one that we apply; returns how its answer
@@ -244,12 +267,15 @@ impl Journey {
         let flights = &app.inner.flights;
         let beside = flights.pressure(&pick.lane, &pick.model.id).active;
         let aboard = flights.begin(&pick.lane, &pick.model.id, pick.eta_s, self.priority);
-        let lease = Arc::new(app.inner.pool.session_on(&pick.model, pick.engine).await?);
-        if let Some(took) = lease.loaded_in() {
-            app.inner
-                .meter
-                .loaded(&pick.lane, rates_key(&pick.model), took);
-        }
+        let lease = Arc::new(app.lease(pick).await?);
+        let energy = match flights.last() {
+            (number, true) => app
+                .inner
+                .energy
+                .begin(&pick.lane)
+                .map(|look| (look, number)),
+            (_, false) => None,
+        };
         // The last lane may have the request itself, unless it is asked again with less.
         let last = self.picks.is_empty() && self.request.overflow == Overflow::Refuse;
         let mut request = match last {
@@ -296,6 +322,7 @@ impl Journey {
             sources,
             _aboard: aboard,
             beside,
+            energy,
             _lease: lease,
         })
     }

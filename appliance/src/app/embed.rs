@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{App, AppError, Pick, Trail, carried, rates_key};
+use super::{App, AppError, Pick, Trail, carried};
 use crate::domain::Model;
 use crate::engines::EngineError;
 use crate::engines::lanes::Work;
@@ -76,11 +76,7 @@ impl App {
 
     async fn embed_on(&self, pick: &Pick, inputs: Vec<EmbedInput>) -> Result<Embedded, AppError> {
         let model = &pick.model;
-        let lease = self.inner.pool.session_on(model, pick.engine).await?;
-        if let Some(took) = lease.loaded_in() {
-            let meter = &self.inner.meter;
-            meter.loaded(&pick.lane, rates_key(model), took);
-        }
+        let lease = self.lease(pick).await?;
         let mut texts = Vec::with_capacity(inputs.len());
         for input in inputs {
             texts.push(match input {

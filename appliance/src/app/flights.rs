@@ -115,6 +115,12 @@ impl Flights {
         }
     }
 
+    /// The number of the last request, and whether it is alone.
+    pub(super) fn last(&self) -> (u64, bool) {
+        let table = self.lock();
+        (table.serial, table.flights.len() == 1)
+    }
+
     /// How full a lane is. The NPU runs one thing at a time, whatever the model.
     pub(super) fn pressure(&self, lane: &Lane, model: &str) -> Pressure {
         let table = self.lock();

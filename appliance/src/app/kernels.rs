@@ -104,7 +104,10 @@ impl App {
                 spec = spec.arg("--anew");
             }
             let why = match self.watch(&launcher, spec, &mut say).await? {
-                None => return Ok(()),
+                None => {
+                    // What could not be loaded there may be now.
+                    return self.forget_failures_of(gpu::LANE_SHARED.name).await;
+                }
                 Some(why) => why,
             };
             match gpu::set_aside(&self.kernels_folder(), &why).map_err(failed)? {
@@ -198,9 +201,8 @@ impl App {
                 // What was loaded on the processor meanwhile moves at its next request.
                 if fresh > 0
                     && let Ok(model) = self.model("").await
-                    && let Err(error) = self.unload(&model.id).await
                 {
-                    tracing::warn!(%error, "the model stays on the processor until it is loaded again");
+                    self.inner.pool.unload(&model.id).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "the gpu has no kernels; the processor answers"),

@@ -285,6 +285,11 @@ impl Meter {
         });
     }
 
+    /// What an answer took above idle, as the machine's own counter tells.
+    pub(super) fn watts(&self, lane: &Lane, model: &str, watts: f64) {
+        self.change(lane, model, |rates| rates.watts.observe(watts));
+    }
+
     /// A request ended as it should. `beside` requests ran there with it and slowed it.
     pub(super) fn finished(&self, lane: &Lane, model: &str, finish: &Finish, beside: usize) {
         let (usage, timings) = (&finish.usage, &finish.timings);

@@ -17,7 +17,9 @@ mod doctor;
 pub mod documents;
 mod downloads;
 mod embed;
+mod energy;
 mod error;
+mod failures;
 mod flights;
 mod foreign;
 mod hardware;
@@ -48,6 +50,7 @@ use crate::config::{Config, program_folders};
 use crate::domain::Machine;
 use crate::engines::child::Children;
 use crate::engines::pool::Pool;
+use crate::engines::probe::{self, Probed};
 use crate::engines::programs::Programs;
 use crate::engines::{ENGINES, Means};
 use crate::fetch::{Fetch, Policy};
@@ -127,7 +130,11 @@ struct Inner {
     affinity: Affinity,
     flights: Flights,
     meter: Meter,
+    energy: energy::Energy,
+    failures: failures::Failures,
     facts: routing::Facts,
+    /// Set once the engines' programs have said what they are.
+    probed: tokio::sync::OnceCell<()>,
     /// Set once the store's rates have been read.
     remembered: tokio::sync::OnceCell<()>,
     /// Whether changed rates are about to be written.
@@ -172,6 +179,7 @@ fn means(config: &Config) -> Result<Means, AppError> {
         ternary: config.ternary.clone(),
         kernels: config.data_dir.join("kernels"),
         programs,
+        probed: Probed::default(),
         children: Some(children),
         fetch: Some(Fetch::new(Policy {
             offline: config.fetch.offline,
@@ -221,7 +229,10 @@ impl App {
             affinity: Affinity::default(),
             flights: Flights::default(),
             meter: Meter::default(),
+            energy: energy::Energy::new(),
+            failures: failures::Failures::default(),
             facts: routing::Facts::default(),
+            probed: tokio::sync::OnceCell::new(),
             remembered: tokio::sync::OnceCell::new(),
             saving: AtomicBool::new(false),
             gpus: host.gpus,
@@ -255,8 +266,31 @@ impl App {
             if let Err(error) = app.find_flm_models().await {
                 tracing::warn!(%error, "models of FastFlowLM are not listed");
             }
+            app.know_programs().await;
+            if let Err(error) = app.load_pinned().await {
+                tracing::warn!(%error, "pinned models are not loaded");
+            }
         });
-        self.load_pinned().await
+        Ok(())
+    }
+
+    /// Asks the engines' programs what they are, once; lanes depend on it.
+    async fn know_programs(&self) {
+        let inner = &self.inner;
+        let ask = || async {
+            let Some(children) = &inner.means.children else {
+                return;
+            };
+            let integrated = inner.gpus.iter().all(|gpu| gpu.integrated == Some(true));
+            let engines = inner.config.data_dir.join("engines");
+            let programs = &inner.means.programs;
+            let found = probe::probe(programs, &engines, &children.launcher, integrated).await;
+            for (program, why) in &found.bad {
+                tracing::warn!(program, why, "an engine is left alone");
+            }
+            inner.means.probed.set(found);
+        };
+        inner.probed.get_or_init(ask).await;
     }
 
     /// The settings.

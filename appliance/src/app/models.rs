@@ -82,6 +82,7 @@ impl App {
     /// It is not known, or cannot be loaded.
     pub async fn load(&self, name: &str) -> Result<(Model, Lease), AppError> {
         let model = self.model(name).await?;
+        self.know_programs().await;
         let lease = self.inner.pool.session(&model).await?;
         Ok((model, lease))
     }
@@ -92,6 +93,7 @@ impl App {
     /// It is not known, or cannot be loaded.
     pub async fn load_for(&self, name: &str, task: Task) -> Result<(Model, Lease), AppError> {
         let model = self.model(name).await?;
+        self.know_programs().await;
         let lease = self.inner.pool.session_for(&model, task).await?;
         Ok((model, lease))
     }

@@ -14,9 +14,9 @@ use crate::engines::ledger::Admission;
 use crate::engines::plan::{Loaded, Plan, Wanted, plan};
 use crate::engines::pool::{ModelState, Survey};
 use crate::engines::route::{
-    Ask, Candidate, Decision, Power, Preset, Refusal, header, refusal_text, route, table_text,
+    Ask, Candidate, Decision, Now, Power, Preset, Refusal, header, refusal_text, route, table_text,
 };
-use crate::engines::{ENGINES, EngineError, Fit, flm, llama_server, remote, ternary};
+use crate::engines::{ENGINES, EngineError, Fit};
 use crate::host;
 use crate::store::now_ms;
 
@@ -64,6 +64,8 @@ pub struct Ranked {
     pub eta_s: f64,
     /// Joules above idle.
     pub joules: f64,
+    /// Whether they go by measured watts.
+    pub joules_measured: bool,
     /// The cost, in weighted seconds, by cause: name and part.
     pub parts: [(&'static str, f64); 7],
 }
@@ -100,6 +102,8 @@ struct Pair {
     state: State,
     admission: Admission,
     eviction_s: f64,
+    /// Why it is left alone for now.
+    known_bad: Option<String>,
     pressure: Pressure,
     cached_tokens: usize,
     /// Why its engine cannot run it, or how much memory it lacks.
@@ -118,11 +122,13 @@ impl App {
     /// The model is not known, or no lane can run it.
     pub async fn explain(&self, name: &str, ask: &Ask<'_>) -> Result<Explained, AppError> {
         self.remember_rates().await?;
+        self.know_programs().await;
         let meaning = self.meaning(name).await?;
-        let pairs = self.pairs(&meaning.models, ask.work, None).await;
-        let candidates: Vec<Candidate<'_>> = pairs.iter().map(candidate).collect();
+        let mut pairs = self.pairs(&meaning.models, ask.work, None).await;
         let ask = refine(ask, &meaning);
         let now = self.inner.flights.now(self.facts().1);
+        forgive(&ask, &mut pairs, &now);
+        let candidates: Vec<Candidate<'_>> = pairs.iter().map(candidate).collect();
         let decision = route(&ask, &candidates, &now);
         let (Some(best), Some(header)) = (decision.best(), header(&decision)) else {
             return Err(nobody(&decision, &pairs));
@@ -152,10 +158,10 @@ impl App {
         trail: &Trail,
     ) -> Result<Routed, AppError> {
         self.remember_rates().await?;
+        self.know_programs().await;
         let begun = Instant::now();
         let meaning = self.meaning(name).await?;
-        let pairs = self.pairs(&meaning.models, ask.work, Some(trail)).await;
-        let candidates: Vec<Candidate<'_>> = pairs.iter().map(candidate).collect();
+        let mut pairs = self.pairs(&meaning.models, ask.work, Some(trail)).await;
         let last = self.inner.affinity.last(trail);
         let ask = Ask {
             last: last
@@ -164,6 +170,8 @@ impl App {
             ..refine(ask, &meaning)
         };
         let now = self.inner.flights.now(self.facts().1);
+        forgive(&ask, &mut pairs, &now);
+        let candidates: Vec<Candidate<'_>> = pairs.iter().map(candidate).collect();
         let decision = route(&ask, &candidates, &now);
         let Some(mut header) = header(&decision) else {
             return Err(nobody(&decision, &pairs));
@@ -283,11 +291,14 @@ impl App {
                 if !card.formats.contains(&model.format) {
                     continue;
                 }
-                let Some(lane) = self.lane_of(card.name, model) else {
+                let lanes = engine.lanes(model, &self.inner.means);
+                if lanes.is_empty() {
                     continue;
-                };
+                }
                 let fit = engine.fit(model, &machine, &self.inner.means);
-                pairs.push(self.pair(model, lane, card.name, &fit, &survey, trail, work));
+                for lane in lanes {
+                    pairs.push(self.pair(model, lane, card.name, &fit, &survey, trail, work));
+                }
             }
         }
         pairs
@@ -307,10 +318,9 @@ impl App {
         trail: Option<&Trail>,
         work: Work,
     ) -> Pair {
-        let here = survey
-            .places
-            .iter()
-            .find(|(place, _)| place.model == model.id && place.engine == engine);
+        let here = survey.places.iter().find(|(place, _)| {
+            place.model == model.id && place.engine == engine && place.lane == lane.name
+        });
         let mut eviction_s = 0.0;
         let mut trouble = None;
         let state = match (fit, here.map(|(_, state)| state)) {
@@ -374,6 +384,11 @@ impl App {
                     .affinity
                     .cached_tokens(trail, lane.name, &model.id)
             }),
+            known_bad: self
+                .inner
+                .failures
+                .why(lane.name, rates_key(model), now_ms())
+                .filter(|_| !state.is_loaded()),
             lane,
             engine,
             model: model.clone(),
@@ -381,20 +396,6 @@ impl App {
             admission,
             eviction_s,
             trouble,
-        }
-    }
-
-    /// The lane that an engine loads a model on here; `None` for one that no request can be routed to.
-    fn lane_of(&self, engine: &str, model: &Model) -> Option<Lane> {
-        match engine {
-            "ternary" => ternary::gpu::lanes(&self.inner.means, model)
-                .first()
-                .copied(),
-            // Which silicon its build drives is known once it has said so; the CPU is what every build can do.
-            "llama-server" => Some(llama_server::LANES[2]),
-            "flm" => Some(flm::LANE),
-            "remote" => Some(remote::LANE),
-            _ => None,
         }
     }
 
@@ -539,6 +540,7 @@ fn ranked(scored: &crate::engines::route::Scored<'_>) -> Ranked {
         first_token_s: scored.first_token_s,
         eta_s: scored.eta_s,
         joules: scored.joules,
+        joules_measured: scored.joules_measured,
         parts: [
             ("queue", parts.queue),
             ("load", parts.load),
@@ -599,7 +601,18 @@ fn candidate(pair: &Pair) -> Candidate<'_> {
         cached_tokens: pair.cached_tokens,
         admission: pair.admission.clone(),
         eviction_s: pair.eviction_s,
-        known_bad: None,
+        known_bad: pair.known_bad.as_deref(),
+    }
+}
+
+/// Where nobody else can answer, lanes that lately could not load the model are asked all the same.
+fn forgive(ask: &Ask<'_>, pairs: &mut [Pair], now: &Now) {
+    let left_alone = pairs.iter().any(|pair| pair.known_bad.is_some());
+    if left_alone {
+        let candidates: Vec<Candidate<'_>> = pairs.iter().map(candidate).collect();
+        if route(ask, &candidates, now).ranked.is_empty() {
+            pairs.iter_mut().for_each(|pair| pair.known_bad = None);
+        }
     }
 }
 

@@ -59,6 +59,7 @@ impl App {
         let read = || async {
             let rows = self.inner.store.measurements().all().await?;
             self.inner.meter.remember(rows);
+            self.remember_failures().await?;
             Ok::<(), AppError>(())
         };
         remembered.get_or_try_init(read).await?;

@@ -2,22 +2,17 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::Failed;
 use crate::config::{Config, program_folders};
+use crate::engines::Launcher;
 use crate::engines::build::{SOURCES, Step, build};
+use crate::engines::probe::version_of;
 use crate::engines::programs::{NAMES, Origin, Program, Programs};
 use crate::engines::versions::{Shelf, Verdict, Version, judge};
-use crate::engines::{Launcher, Spec};
-
-/// Printing a version takes milliseconds; an engine that loads drivers first may take some seconds.
-const VERSION_STALL: Duration = Duration::from_secs(10);
-/// What a version is printed in.
-const VERSION_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Subcommand)]
 pub(super) enum EnginesCommand {
@@ -172,17 +167,6 @@ async fn list(engines: &Path, json: bool) -> Result<(), Failed> {
         println!("{}", json!({ "engines": rows }));
     }
     Ok(())
-}
-
-/// What a program says its version is.
-async fn version_of(launcher: &Launcher, program: &Path) -> Option<Version> {
-    let spec = Spec::new(program).arg("--version");
-    let output = launcher
-        .run(spec, VERSION_BYTES_MAX, VERSION_STALL)
-        .await
-        .ok()?;
-    Version::find(&String::from_utf8_lossy(&output.stdout))
-        .or_else(|| Version::find(&output.stderr))
 }
 
 fn show(step: Step) {

@@ -24,6 +24,21 @@ pub struct TernaryConfig {
     pub kept_max: usize,
     /// What computes.
     pub device: ComputeDevice,
+    /// How the output head is kept.
+    pub head: HeadKind,
+}
+
+/// How the output head is kept: the largest matrix of a small model, read for every token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadKind {
+    /// In two steps where the file has it in 16 bits or more, else as the file has it.
+    #[default]
+    Auto,
+    /// In four and eight bits: a greedy token reads the four bits of all rows and the eight of the few that may win.
+    TwoStep,
+    /// As the file has it.
+    File,
 }
 
 /// How keys and values are kept.
@@ -48,6 +63,7 @@ impl Default for TernaryConfig {
             prefill_tokens: 256,
             kept_max: 32,
             device: ComputeDevice::Auto,
+            head: HeadKind::Auto,
         }
     }
 }

@@ -55,7 +55,14 @@ impl Engine for Flm {
         &CARD
     }
 
+    fn lanes(&self, _model: &Model, _means: &Means) -> Vec<Lane> {
+        vec![LANE]
+    }
+
     fn fit(&self, model: &Model, _machine: &Machine, means: &Means) -> Fit {
+        if let Some(why) = means.probed.trouble("flm") {
+            return Fit::No { why: why.into() };
+        }
         if means.programs.get("flm").is_none() {
             return Fit::No {
                 why: "FastFlowLM is not here; `onebit doctor` says how to get it".into(),

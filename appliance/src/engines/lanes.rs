@@ -251,6 +251,12 @@ impl Average {
         Self { value, count: 1 }
     }
 
+    /// Whether anything was ever measured.
+    #[must_use]
+    pub const fn is_measured(&self) -> bool {
+        self.count > 1
+    }
+
     /// Takes one measurement. Values that no machine can produce are left out.
     pub fn observe(&mut self, value: f64) {
         if value.is_finite() && value > 0.0 {

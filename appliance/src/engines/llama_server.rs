@@ -33,12 +33,14 @@ static CARD: Card = Card {
     device: "gpu or cpu",
 };
 
-/// Its lanes; which of them this machine has is the build's and the host's matter.
-pub const LANES: [Lane; 3] = [
-    lane("llama.vulkan", Silicon::Igpu, Memory::Gtt),
-    lane("llama.rocm", Silicon::Igpu, Memory::Gtt),
-    lane("llama.cpu", Silicon::Cpu, Memory::Ram),
-];
+/// Its lanes; which of them this machine has its build says, see [`super::probe`].
+pub const VULKAN: Lane = lane("llama.vulkan", Silicon::Igpu, Memory::Gtt);
+/// With AMD's own libraries.
+pub const ROCM: Lane = lane("llama.rocm", Silicon::Igpu, Memory::Gtt);
+/// With NVIDIA's.
+pub const CUDA: Lane = lane("llama.cuda", Silicon::Dgpu, Memory::Vram);
+/// What every build can do.
+pub const CPU: Lane = lane("llama.cpu", Silicon::Cpu, Memory::Ram);
 
 const fn lane(name: &'static str, silicon: Silicon, memory: Memory) -> Lane {
     Lane {
@@ -57,7 +59,14 @@ impl Engine for LlamaServer {
         &CARD
     }
 
+    fn lanes(&self, _model: &Model, means: &Means) -> Vec<Lane> {
+        means.probed.llama().to_vec()
+    }
+
     fn fit(&self, model: &Model, _machine: &Machine, means: &Means) -> Fit {
+        if let Some(why) = means.probed.trouble("llama-server") {
+            return Fit::No { why: why.into() };
+        }
         if means.programs.get("llama-server").is_none() {
             return Fit::No {
                 why: "llama-server is not here; run `onebit engines build llama.cpp`".into(),
@@ -112,6 +121,7 @@ impl Engine for LlamaServer {
                 program.path.clone(),
                 slot.threads.count(),
             );
+            let on_gpu = !matches!(slot.lane, "" | "llama.cpu");
             let recipe = Recipe {
                 model: model.id.clone(),
                 model_inside: model.id.clone(),
@@ -120,7 +130,9 @@ impl Engine for LlamaServer {
                 slots: SLOTS,
                 queue_max: QUEUE_MAX,
                 tokens_min: 0,
-                command: Box::new(move |seat| command(&program, &path, context, threads, seat)),
+                command: Box::new(move |seat| {
+                    command(&program, &path, context, threads, on_gpu, seat)
+                }),
             };
             let facts = Facts {
                 engine: CARD.name,
@@ -147,7 +159,19 @@ fn context(trained: u64) -> u64 {
 }
 
 /// The child for one model on one socket.
-pub fn command(program: &Path, model: &Path, context: u64, threads: usize, seat: &Seat) -> Spec {
+pub fn command(
+    program: &Path,
+    model: &Path,
+    context: u64,
+    threads: usize,
+    on_gpu: bool,
+    seat: &Seat,
+) -> Spec {
+    // All layers or none: what does not fit is another lane's.
+    let device: &[&str] = match on_gpu {
+        true => &["--gpu-layers", "999"],
+        false => &["--device", "none"],
+    };
     let mut spec = Spec::new(program)
         .arg("--model")
         .arg(model)
@@ -158,15 +182,11 @@ pub fn command(program: &Path, model: &Path, context: u64, threads: usize, seat:
             "--kv-unified".to_owned(),
         ])
         .args(["--threads".to_owned(), threads.to_string()])
-        // All layers where there is a GPU; a CPU build ignores it.
-        .args([
-            "--gpu-layers",
-            "999",
-            "--jinja",
-            "--reasoning-format",
-            "none",
-        ])
-        .args(["--no-ui", "--offline", "--log-colors", "off"]);
+        .args(device.iter().copied())
+        .args(["--jinja", "--reasoning-format", "none"])
+        .args(["--no-ui", "--offline", "--log-colors", "off"])
+        // Vectors as well as words; which a model gives well is the model's matter.
+        .arg("--embeddings");
     let mut writable = None;
     spec = match &seat.endpoint {
         Endpoint::Socket(path) => {
@@ -210,13 +230,14 @@ mod tests {
             Path::new("/m/a b.gguf"),
             8192,
             4,
+            true,
             &seat,
         );
         let line: Vec<_> = spec.args.iter().map(|a| a.to_string_lossy()).collect();
         assert_eq!(
             line.join(" "),
             "--model /m/a b.gguf --ctx-size 8192 --parallel 4 --kv-unified --threads 4 --gpu-layers 999 --jinja \
-             --reasoning-format none --no-ui --offline --log-colors off --host /run/o/1.sock"
+             --reasoning-format none --no-ui --offline --log-colors off --embeddings --host /run/o/1.sock"
         );
         assert!(
             !line.iter().any(|a| a.contains("s3cret")),

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod llama_server;
 pub mod plan;
 pub mod pool;
+pub mod probe;
 pub mod programs;
 pub mod remote;
 pub mod route;
@@ -30,6 +31,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use onebit_kernels::threads::Threads;
 
+use self::lanes::Lane;
 use crate::config::TernaryConfig;
 use crate::domain::{ChatEvent, ChatRequest, Input, Machine, Model, ModelFormat};
 use crate::error::{Failing, Kind};
@@ -94,6 +96,8 @@ pub enum Fit {
 pub struct Slot {
     /// Bytes that it may take.
     pub memory_bytes_max: u64,
+    /// The lane that it is to run on; empty leaves it to the engine.
+    pub lane: &'static str,
     /// Threads for computing, shared by all sessions of this process.
     pub threads: Arc<Threads>,
     /// What all sessions share.
@@ -109,6 +113,8 @@ pub struct Means {
     pub kernels: PathBuf,
     /// Programs found on this machine.
     pub programs: programs::Programs,
+    /// What those programs have said of themselves.
+    pub probed: probe::Probed,
     /// How children are started; `None` where none may be.
     pub children: Option<child::Children>,
     /// The way out; `None` where nothing leaves.
@@ -155,6 +161,12 @@ pub type Events = BoxStream<'static, Result<ChatEvent, EngineError>>;
 pub trait Engine: Send + Sync {
     /// Returns what it is.
     fn card(&self) -> &'static Card;
+
+    /// Its lanes for a model on this machine, the one that it is loaded on first; none where no request can be routed.
+    fn lanes(&self, model: &Model, means: &Means) -> Vec<Lane> {
+        let _ = (model, means);
+        Vec::new()
+    }
 
     /// Decides whether it can run `model` on `machine`. Pure.
     fn fit(&self, model: &Model, machine: &Machine, means: &Means) -> Fit;

@@ -47,6 +47,10 @@ impl Engine for Remote {
         &CARD
     }
 
+    fn lanes(&self, _model: &Model, _means: &Means) -> Vec<Lane> {
+        vec![LANE]
+    }
+
     fn fit(&self, _model: &Model, _machine: &Machine, means: &Means) -> Fit {
         match &means.fetch {
             Some(fetch) if !fetch.offline() => Fit::Runs {

@@ -1,4 +1,4 @@
-//! What clients have noted beside models: documents of theirs by kind and name, kept as they came.
+//! What is noted beside models: documents by kind and name, kept as they came.
 
 use rusqlite::OptionalExtension;
 
@@ -11,6 +11,8 @@ pub enum NoteKind {
     Options,
     /// A model that is not here yet, or several under one name.
     Registration,
+    /// A lane that could not load a model, as `LANE MODEL`.
+    Failure,
 }
 
 impl NoteKind {
@@ -18,6 +20,7 @@ impl NoteKind {
         match self {
             NoteKind::Options => "options",
             NoteKind::Registration => "registration",
+            NoteKind::Failure => "failure",
         }
     }
 }

@@ -103,6 +103,7 @@ impl From<&ModelStatus> for ModelView {
                 memory_bytes,
                 context_length,
                 load,
+                ..
             }) => {
                 view.state = StateView::Loaded;
                 view.engine = Some(engine);

@@ -66,6 +66,7 @@ pub(super) fn describe() -> Vec<Operation> {
         ("first_token_s", number()),
         ("eta_s", number()),
         ("joules", number()),
+        ("joules_measured", truth()),
         ("cost", number()),
         ("parts", map(number())),
     ]);
@@ -154,6 +155,7 @@ fn ranked(ranked: &Ranked) -> Value {
         "first_token_s": ranked.first_token_s,
         "eta_s": ranked.eta_s,
         "joules": ranked.joules,
+        "joules_measured": ranked.joules_measured,
         "cost": ranked.parts.iter().map(|(_, part)| part).sum::<f64>(),
         "parts": parts,
     })

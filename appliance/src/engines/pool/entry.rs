@@ -77,14 +77,24 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn view(&self) -> ModelState {
+    /// What it is doing; `limit` is how long it may be idle.
+    pub(super) fn view(&self, limit: Option<Duration>) -> ModelState {
         match &self.state {
             State::Loading { .. } => ModelState::Loading,
-            State::Loaded { session, .. } => ModelState::Loaded {
+            State::Loaded {
+                session,
+                leases,
+                idle_since,
+                ..
+            } => ModelState::Loaded {
                 engine: session.facts().engine,
                 memory_bytes: session.facts().memory_bytes,
                 context_length: session.facts().context_length,
                 load: session.load(),
+                leaves_in: limit.map(|limit| match leases {
+                    0 => limit.saturating_sub(idle_since.elapsed()),
+                    _ => limit,
+                }),
             },
             State::Failed { error, .. } => ModelState::Failed {
                 why: error.to_string(),
@@ -95,5 +105,5 @@ impl Entry {
 
 /// A place's name in plans.
 pub(super) fn name_of(place: &Place) -> String {
-    format!("{}@{}", place.model, place.engine)
+    format!("{}@{}/{}", place.model, place.engine, place.lane)
 }

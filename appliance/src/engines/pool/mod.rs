@@ -29,19 +29,24 @@ use crate::domain::{Machine, Model};
 /// Reads the machine's facts at the moment of a decision.
 pub type ReadMachine = Arc<dyn Fn() -> Machine + Send + Sync>;
 
+/// Lanes that are tried for a model, one after the other; no engine has more than two, and four may run one format.
+const LANES_TRIED: usize = 8;
+
 /// A handle on the pool; clones share it.
 #[derive(Clone)]
 pub struct Pool {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// A model on an engine.
+/// A model on one lane of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The model's name.
     pub model: String,
     /// The engine's name; empty where no engine runs the model.
     pub engine: &'static str,
+    /// The lane's name; empty where the engine has one place for a model.
+    pub lane: &'static str,
 }
 
 /// A loaded model, held in memory while this value lives.
@@ -73,6 +78,7 @@ impl Drop for Lease {
         let place = Place {
             model: std::mem::take(&mut self.place.model),
             engine: self.place.engine,
+            lane: self.place.lane,
         };
         // The pool has gone when the appliance stops; nothing is left to return to.
         let _ = self.commands.send(Command::Return {
@@ -97,6 +103,8 @@ pub enum ModelState {
         context_length: usize,
         /// How busy it is.
         load: Load,
+        /// How long until it leaves if nobody asks; `None` when it stays until its room is needed.
+        leaves_in: Option<Duration>,
     },
     /// Loading failed.
     Failed {
@@ -130,7 +138,7 @@ pub struct Survey {
 enum Command {
     Acquire {
         model: Box<Model>,
-        engine: Option<&'static str>,
+        on: Option<(&'static str, &'static str)>,
         task: Task,
         reply: oneshot::Sender<Result<Lease, EngineError>>,
     },
@@ -190,7 +198,7 @@ impl Pool {
     /// # Errors
     /// No engine runs it, it does not fit, loading failed, or too many wait for it.
     pub async fn session(&self, model: &Model) -> Result<Lease, EngineError> {
-        self.acquire(model, None, Task::Chat).await
+        self.acquire(model, Task::Chat).await
     }
 
     /// The same where a task is done that not every engine does.
@@ -198,10 +206,10 @@ impl Pool {
     /// # Errors
     /// As [`Pool::session`].
     pub async fn session_for(&self, model: &Model, task: Task) -> Result<Lease, EngineError> {
-        self.acquire(model, None, task).await
+        self.acquire(model, task).await
     }
 
-    /// Returns the model loaded on one engine, loading it first where needed.
+    /// Returns the model loaded on one lane of an engine, loading it first where needed.
     ///
     /// # Errors
     /// That engine does not run it, it does not fit, loading failed, or too many wait for it.
@@ -209,20 +217,33 @@ impl Pool {
         &self,
         model: &Model,
         engine: &'static str,
+        lane: &'static str,
     ) -> Result<Lease, EngineError> {
-        self.acquire(model, Some(engine), Task::Chat).await
+        self.ask(model, Some((engine, lane)), Task::Chat).await
     }
 
-    async fn acquire(
+    /// Where no lane is named, one that cannot load the model is followed by the next.
+    async fn acquire(&self, model: &Model, task: Task) -> Result<Lease, EngineError> {
+        let mut first = None;
+        for _ in 0..LANES_TRIED {
+            match self.ask(model, None, task).await {
+                Err(error @ EngineError::LoadFailed { .. }) => first.get_or_insert(error),
+                outcome => return outcome,
+            };
+        }
+        Err(first.unwrap_or(EngineError::Stopped))
+    }
+
+    async fn ask(
         &self,
         model: &Model,
-        engine: Option<&'static str>,
+        on: Option<(&'static str, &'static str)>,
         task: Task,
     ) -> Result<Lease, EngineError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Acquire {
             model: Box::new(model.clone()),
-            engine,
+            on,
             task,
             reply,
         };

@@ -20,8 +20,8 @@ const WAITERS_MAX: usize = 1024;
 /// A failed load is tried again after this long; sooner, its error is repeated.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How often idle models are looked for.
-const IDLE_CHECK: Duration = Duration::from_secs(5);
+/// How often idle models are looked for: clients give their time in seconds.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// The state of the task; nobody else touches it.
 pub(super) struct Owner {
@@ -89,10 +89,10 @@ impl Owner {
         match command {
             Command::Acquire {
                 model,
-                engine,
+                on,
                 task,
                 reply,
-            } => match self.place(&model, engine, Some(task)) {
+            } => match self.place(&model, on, Some(task)) {
                 Ok(place) => self.acquire(*model, place, reply),
                 Err(error) => self.cannot(*model, error, reply),
             },
@@ -121,37 +121,37 @@ impl Owner {
         }
     }
 
-    /// Where a request for a model goes: to the engine that was named, to where the model is already, or to
-    /// the first engine that runs it.
+    /// Where a request for a model goes: to the lane that was named, to where the model is already, or to the first
+    /// lane that runs it and has not just failed to.
     pub(super) fn place(
         &self,
         model: &Model,
-        engine: Option<&'static str>,
+        on: Option<(&'static str, &'static str)>,
         task: Option<Task>,
     ) -> Result<Place, EngineError> {
-        let at = |engine: &'static str| Place {
+        if let Some((engine, lane)) = on {
+            let model = model.id.clone();
+            return Ok(Place {
+                model,
+                engine,
+                lane,
+            });
+        }
+        let places = places(self.engines, task, model, &(self.machine)(), &self.means)?;
+        let state = |at: &&Place| self.entries.get(*at).map(|entry| &entry.state);
+        let held = |at: &&Place| match state(at) {
+            Some(State::Loading { .. }) => true,
+            Some(State::Loaded { session, .. }) => session.alive(),
+            Some(State::Failed { .. }) | None => false,
+        };
+        let sound = |at: &&Place| !matches!(state(at), Some(State::Failed { .. }));
+        let mut chosen = places.iter().find(held);
+        chosen = chosen.or_else(|| places.iter().find(sound));
+        let nowhere = || EngineError::NoFit {
             model: model.id.clone(),
-            engine,
+            why: "no engine has a lane for it".into(),
         };
-        if let Some(engine) = engine {
-            return Ok(at(engine));
-        }
-        let able = |engine: &&&'static dyn Engine| {
-            task.is_none_or(|task| engine.card().tasks.contains(&task))
-        };
-        let mut names = self.engines.iter().filter(able).map(|e| e.card().name);
-        let held = names.find(|name| {
-            let entry = self.entries.get(&at(name));
-            entry.is_some_and(|entry| match &entry.state {
-                State::Loading { .. } => true,
-                State::Loaded { session, .. } => session.alive(),
-                State::Failed { .. } => false,
-            })
-        });
-        match held {
-            Some(engine) => Ok(at(engine)),
-            None => choose(self.engines, task, model, &(self.machine)(), &self.means).map(at),
-        }
+        chosen.or(places.first()).cloned().ok_or_else(nowhere)
     }
 
     /// No engine runs the model: said to the one who asked, and kept for listings.
@@ -159,6 +159,7 @@ impl Owner {
         let place = Place {
             model: model.id.clone(),
             engine: "",
+            lane: "",
         };
         let entry = Entry {
             model,
@@ -176,6 +177,7 @@ impl Owner {
         let nowhere = Place {
             model: model.id.clone(),
             engine: "",
+            lane: "",
         };
         self.entries.remove(&nowhere);
         let serial = self.next_serial();
@@ -324,6 +326,7 @@ impl Owner {
                 tracing::info!(
                     model = id.model,
                     engine = id.engine,
+                    lane = id.lane,
                     ms = took.as_millis() as u64,
                     bytes = session.facts().memory_bytes,
                     "model loaded"
@@ -348,7 +351,7 @@ impl Owner {
     }
 
     fn fail(&mut self, id: &Place, waiters: Vec<Waiter>, error: EngineError) {
-        tracing::warn!(model = id.model, engine = id.engine, %error, "model not loaded");
+        tracing::warn!(model = id.model, engine = id.engine, lane = id.lane, %error, "model not loaded");
         for waiter in waiters {
             let _ = waiter.send(Err(error.clone()));
         }
@@ -496,6 +499,7 @@ impl Owner {
         }
         let slot = Slot {
             memory_bytes_max: memory,
+            lane: id.lane,
             threads: Arc::clone(&self.threads),
             means: Arc::clone(&self.means),
         };
@@ -570,24 +574,36 @@ impl Owner {
     }
 }
 
-/// Asks the engines in their order; the first that fits runs the model.
-fn choose(
+/// Asks the engines in their order; those that fit run the model, each on its lanes in their order.
+fn places(
     engines: &[&'static dyn Engine],
     task: Option<Task>,
     model: &Model,
     machine: &Machine,
     means: &Means,
-) -> Result<&'static str, EngineError> {
-    let mut reasons = Vec::new();
+) -> Result<Vec<Place>, EngineError> {
+    let (mut places, mut reasons) = (Vec::new(), Vec::new());
     for engine in engines {
         let name = engine.card().name;
         if task.is_some_and(|task| !engine.card().tasks.contains(&task)) {
             continue;
         }
         match engine.fit(model, machine, means) {
-            Fit::Runs { .. } => return Ok(name),
+            Fit::Runs { .. } => {
+                let lanes = engine.lanes(model, means);
+                let names = lanes.iter().map(|lane| lane.name);
+                let alone = lanes.is_empty().then_some("");
+                places.extend(names.chain(alone).map(|lane| Place {
+                    model: model.id.clone(),
+                    engine: name,
+                    lane,
+                }));
+            }
             Fit::No { why } => reasons.push(format!("{name}: {why}")),
         }
+    }
+    if !places.is_empty() {
+        return Ok(places);
     }
     Err(EngineError::NoFit {
         model: model.id.clone(),

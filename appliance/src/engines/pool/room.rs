@@ -74,7 +74,7 @@ impl Owner {
         };
         let mut states: HashMap<String, ModelState> = HashMap::new();
         for (at, entry) in &self.entries {
-            let state = entry.view();
+            let state = entry.view(self.idle_limit(&at.model));
             match states.get(&at.model) {
                 Some(known) if rank(known) >= rank(&state) => {}
                 _ => {
@@ -90,7 +90,7 @@ impl Owner {
         let places = self.entries.iter();
         Survey {
             places: places
-                .map(|(at, entry)| (at.clone(), entry.view()))
+                .map(|(at, entry)| (at.clone(), entry.view(self.idle_limit(&at.model))))
                 .collect(),
             loaded: self.loaded(),
             budget_bytes: budget.saturating_sub(self.loading_bytes() + self.leaving_bytes),

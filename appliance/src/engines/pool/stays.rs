@@ -52,19 +52,25 @@ impl Owner {
         }
     }
 
-    pub(super) fn unload_idle(&mut self) {
+    /// How long a model may be idle; `None` where it stays until its room is needed.
+    pub(super) fn idle_limit(&self, model: &str) -> Option<Duration> {
         let usual = self.settings.idle_unload_s;
-        let limit = |model: &str| match self.stays.get(model) {
-            Some((_, Stay::Pinned)) => None,
+        match self.stays.get(model) {
+            Some((_, Stay::Pinned | Stay::Idle(Duration::MAX))) => None,
             Some((_, Stay::Idle(limit))) => Some(*limit),
             Some((_, Stay::Usual)) | None => (usual > 0).then(|| Duration::from_secs(usual)),
-        };
+        }
+    }
+
+    pub(super) fn unload_idle(&mut self) {
         let is_idle = |(at, entry): &(&Place, &Entry)| match &entry.state {
             State::Loaded {
                 leases: 0,
                 idle_since,
                 ..
-            } => limit(&at.model).is_some_and(|limit| idle_since.elapsed() > limit),
+            } => self
+                .idle_limit(&at.model)
+                .is_some_and(|limit| idle_since.elapsed() > limit),
             _ => false,
         };
         let idle: Vec<Place> = self

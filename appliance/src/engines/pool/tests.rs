@@ -194,6 +194,6 @@ async fn a_pinned_model_is_loaded_at_once_and_stays() {
         ),
         "{error}"
     );
-    let error = pool.session_on(&kept, "nobody").await.err().unwrap();
+    let error = pool.session_on(&kept, "nobody", "").await.err().unwrap();
     assert!(matches!(error, EngineError::NoFit { .. }), "{error}");
 }

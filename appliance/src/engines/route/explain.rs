@@ -88,12 +88,16 @@ pub fn table_text(decision: &Decision<'_>) -> String {
         let p = &s.parts;
         let _ = writeln!(
             text,
-            "{:<16} {:<22} {:>8.2} {:>8.2} {:>8.1} {:>8.2}  {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2}",
+            "{:<16} {:<22} {:>8.2} {:>8.2} {:>8} {:>8.2}  {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>6.2}",
             s.lane,
             s.model,
             s.first_token_s,
             s.eta_s,
-            s.joules,
+            format!(
+                "{}{:.1}",
+                if s.joules_measured { "" } else { "~" },
+                s.joules
+            ),
             p.sum(),
             p.queue,
             p.load,
@@ -108,6 +112,12 @@ pub fn table_text(decision: &Decision<'_>) -> String {
         let _ = writeln!(text, "{lane:<16} {model:<22} no: {}", refusal(why));
     }
     let _ = writeln!(text, "why: {}", decision.reason);
+    if decision.ranked.iter().any(|s| !s.joules_measured) {
+        let _ = writeln!(
+            text,
+            "~: by what such silicon usually takes; this machine has not told"
+        );
+    }
     text
 }
 
@@ -123,7 +133,7 @@ pub fn refusal(why: &Refusal<'_>) -> String {
         ),
         Refusal::Context { max, .. } => format!("its context is {max} tokens"),
         Refusal::State(state) => format!("is {state:?}").to_lowercase(),
-        Refusal::KnownBad(why) => format!("this version is known bad: {why}"),
+        Refusal::KnownBad(why) => (*why).to_owned(),
         Refusal::Memory { short_bytes } => {
             format!("{:.1} GB of memory are missing", *short_bytes as f64 / 1e9)
         }

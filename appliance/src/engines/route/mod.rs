@@ -132,7 +132,7 @@ pub struct Candidate<'a> {
     pub admission: Admission,
     /// Seconds it will cost others to reload what has to go.
     pub eviction_s: f64,
-    /// Why its engine's version must not be used.
+    /// Why it is left alone for now: it could not load the artifact.
     pub known_bad: Option<&'a str>,
 }
 
@@ -191,6 +191,8 @@ pub struct Scored<'a> {
     pub first_token_s: f64,
     pub eta_s: f64,
     pub joules: f64,
+    /// Whether they go by watts that this machine has told, or by what such silicon usually takes.
+    pub joules_measured: bool,
     pub parts: Parts,
     /// Who has to go first.
     pub evict: &'a [u64],
@@ -397,6 +399,7 @@ fn score<'a>(
         first_token_s,
         eta_s: first_token_s + decode,
         joules,
+        joules_measured: rates.watts.is_measured(),
         parts,
         evict,
     }

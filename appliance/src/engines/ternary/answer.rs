@@ -86,6 +86,27 @@ impl Answer {
         Ok(sampled)
     }
 
+    /// Whether it needs the best token alone and not how likely any is: greedy, in no shape, without probabilities.
+    pub(super) fn wants_best_only(&self) -> bool {
+        self.guide.is_none() && !self.logprobs && self.sampler.wants_best_only()
+    }
+
+    /// Takes the best token, found without a row of logits.
+    ///
+    /// # Errors
+    /// No logit was a number.
+    pub(super) fn choose_best(&mut self, best: Option<(u32, f32)>) -> Result<Sampled, EngineError> {
+        let (token, _) = best.ok_or_else(|| {
+            EngineError::Failed("the model's output is not a number; import its file again".into())
+        })?;
+        self.sampler.observe(&[token]);
+        Ok(Sampled {
+            token,
+            logprob: f32::NAN, // nobody asked
+            top: Vec::new(),
+        })
+    }
+
     /// Takes the token that was sampled; returns why the answer ends, if it does.
     pub(super) fn take(&mut self, sampled: Sampled, tokenizer: &Tokenizer) -> Option<FinishReason> {
         self.first_token.get_or_insert_with(Instant::now);

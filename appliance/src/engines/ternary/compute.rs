@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use onebit_kernels::gpu::GpuError;
 use onebit_kernels::gpu::decoder::Decoder;
-use onebit_kernels::kv::{Cache, CacheError, CacheOptions};
+use onebit_kernels::kv::{Cache, CacheOptions};
 use onebit_kernels::model::{ForwardError, Logits, Model, Slice};
 use onebit_kernels::threads::Threads;
 
@@ -15,6 +15,13 @@ use crate::engines::{EngineError, Means};
 pub(super) enum Compute {
     Cpu(Box<Model>, Arc<Threads>),
     Gpu(Box<Decoder>),
+}
+
+/// Where a lane computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Device {
+    Processor,
+    Gpu,
 }
 
 /// A pass that failed.
@@ -43,25 +50,30 @@ impl From<ForwardError> for ComputeError {
 }
 
 impl Compute {
-    /// Puts a model where the settings and this machine say. A GPU that cannot take it is no failure: the log says
-    /// why, and the processor serves.
+    /// Puts a model on a device. Where none is named the settings and this machine decide, and a GPU that cannot take
+    /// it is no failure: the log says why, and the processor serves.
     ///
     /// # Errors
-    /// No memory for the cache.
+    /// No memory for the cache, or the GPU that was named cannot take the model.
     pub(super) fn open(
         model: Model,
         options: CacheOptions,
         threads: Arc<Threads>,
         means: &Means,
-    ) -> Result<(Compute, Cache), CacheError> {
-        match gpu::decoder(&model, options, means) {
-            Ok(Some((decoder, cache))) => return Ok((Compute::Gpu(Box::new(decoder)), cache)),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the gpu does not serve this model; the processor does");
+        device: Option<Device>,
+    ) -> Result<(Compute, Cache), String> {
+        if device != Some(Device::Processor) {
+            match gpu::decoder(&model, options, means) {
+                Ok(Some((decoder, cache))) => return Ok((Compute::Gpu(Box::new(decoder)), cache)),
+                Ok(None) if device.is_none() => {}
+                Ok(None) => return Err("there is no gpu any more".into()),
+                Err(error) if device.is_none() => {
+                    tracing::warn!(%error, "the gpu does not serve this model; the processor does");
+                }
+                Err(error) => return Err(error.to_string()),
             }
         }
-        let cache = Cache::new(model.config(), options)?;
+        let cache = Cache::new(model.config(), options).map_err(|error| error.to_string())?;
         Ok((Compute::Cpu(Box::new(model), threads), cache))
     }
 
@@ -74,6 +86,18 @@ impl Compute {
         Ok(match self {
             Compute::Cpu(model, threads) => model.forward(threads, cache, batch)?,
             Compute::Gpu(decoder) => decoder.forward(cache, batch)?,
+        })
+    }
+
+    /// Runs a batch whose positions only need their best token; see [`Model::forward_best`].
+    pub(super) fn forward_best(
+        &mut self,
+        cache: &mut Cache,
+        batch: &[Slice<'_>],
+    ) -> Result<Vec<Option<(u32, f32)>>, ComputeError> {
+        Ok(match self {
+            Compute::Cpu(model, threads) => model.forward_best(threads, cache, batch)?,
+            Compute::Gpu(decoder) => decoder.forward_best(cache, batch)?,
         })
     }
 }

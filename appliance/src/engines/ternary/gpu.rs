@@ -35,6 +35,12 @@ pub const LANE_CARD: Lane = Lane {
     ..LANE_SHARED
 };
 
+/// Its lane on a device that is made of the processor.
+pub const LANE_SOFTWARE: Lane = Lane {
+    name: LANE_SHARED.name,
+    ..LANE
+};
+
 /// The device that the settings ask for, as the loader describes it; `None` where none computes.
 ///
 /// # Errors
@@ -66,10 +72,11 @@ pub fn lanes(means: &Means, model: &crate::domain::Model) -> Vec<Lane> {
     // What is not ternary stays on the processor; of the others a few turn out at loading to do so.
     let ternary = model.architecture.starts_with("bitnet");
     let on_gpu = match device(means.ternary.device) {
-        _ if !ternary => None,
+        _ if !ternary || means.kernels.as_os_str().is_empty() => None,
+        Ok(Some(device)) if device.software => Some(LANE_SOFTWARE),
         Ok(Some(device)) if !device.shared_memory => Some(LANE_CARD),
-        Ok(Some(device)) if !device.software => Some(LANE_SHARED),
-        _ => None,
+        Ok(Some(_)) => Some(LANE_SHARED),
+        Ok(None) | Err(_) => None,
     };
     on_gpu.into_iter().chain([LANE]).collect()
 }

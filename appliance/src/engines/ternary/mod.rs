@@ -17,19 +17,20 @@ pub(crate) mod tests;
 use std::sync::{Arc, mpsc};
 
 use futures_util::future::BoxFuture;
+use onebit_kernels::format::TensorKind;
 use onebit_kernels::format::gguf::Gguf;
 use onebit_kernels::kv::{CacheOptions, KvKind};
 use onebit_kernels::model::{Architecture, LoadOptions, Model as Weights};
 use onebit_kernels::tokenizer::Tokenizer;
 
 use self::admission::Admission;
-use self::compute::Compute;
+use self::compute::{Compute, Device};
 use self::scheduler::{Scheduler, SchedulerLimits};
 use self::session::TernarySession;
 pub(crate) use self::session::usual_sampling;
 use super::lanes::{Abilities, Lane, Memory, Silicon, Work};
 use super::{Card, Engine, EngineError, Facts, Fit, Means, Session, Slot, Task, Template};
-use crate::config::{CacheKind, TernaryConfig};
+use crate::config::{CacheKind, HeadKind, TernaryConfig};
 use crate::domain::{Machine, Model, ModelFormat};
 
 /// Positions of one answer that a model is given at least, unless it was trained for fewer: room for a
@@ -69,6 +70,10 @@ static CARD: Card = Card {
 impl Engine for Ternary {
     fn card(&self) -> &'static Card {
         &CARD
+    }
+
+    fn lanes(&self, model: &Model, means: &Means) -> Vec<Lane> {
+        gpu::lanes(means, model)
     }
 
     fn fit(&self, model: &Model, _machine: &Machine, means: &Means) -> Fit {
@@ -134,11 +139,15 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
         model: model.id.clone(),
         why,
     };
+    let device = wanted_device(slot).map_err(&failed)?;
     let gguf = Arc::new(Gguf::open(&model.path).map_err(|e| failed(e.to_string()))?);
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).map_err(|e| failed(e.to_string()))?);
     let template = template(&gguf, &tokenizer).map_err(&failed)?;
-    let weights =
-        Weights::load(gguf, &LoadOptions::default()).map_err(|e| failed(e.to_string()))?;
+    let options = LoadOptions {
+        two_step_head: two_step_head(&gguf, slot.means.ternary.head),
+        ..LoadOptions::default()
+    };
+    let weights = Weights::load(gguf, &options).map_err(|e| failed(e.to_string()))?;
     let config = weights.config();
     let kind = match slot.means.ternary.cache_kind {
         CacheKind::F16 => KvKind::F16,
@@ -169,8 +178,8 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
     };
     let (vocabulary, weight_bytes) = (config.n_vocab, weights.weight_bytes());
     let threads = Arc::clone(&slot.threads);
-    let (compute, cache) = Compute::open(weights, options, threads, &slot.means)
-        .map_err(|error| failed(error.to_string()))?;
+    let (compute, cache) =
+        Compute::open(weights, options, threads, &slot.means, device).map_err(&failed)?;
     let facts = Facts {
         engine: CARD.name,
         context_length: context as usize,
@@ -199,6 +208,40 @@ fn open(model: &Model, slot: &Slot) -> Result<TernarySession, EngineError> {
     Ok(TernarySession::new(
         facts, tokenizer, vocabulary, admission, jobs, thread,
     ))
+}
+
+/// What the slot's lane computes on: [`None`] is whatever the settings and this machine give.
+///
+/// # Errors
+/// A GPU whose kernels are not compiled, found out before anything is read.
+fn wanted_device(slot: &Slot) -> Result<Option<Device>, String> {
+    match slot.lane {
+        "" => Ok(None),
+        name if name == LANE.name => Ok(Some(Device::Processor)),
+        _ => match gpu::entries(&slot.means.kernels) {
+            Ok(entries) if entries.is_empty() => {
+                Err("its kernels are not compiled; run `onebit kernels compile`".into())
+            }
+            // Which one is missing or broken is told when it is loaded.
+            Ok(_) | Err(_) => Ok(Some(Device::Gpu)),
+        },
+    }
+}
+
+/// Whether the output head is quantised anew for finding greedy tokens in two steps. Where a file has fewer than 16 bits
+/// that gains little and rounds a second time. A GPU reads the file's own head, which is never so wide.
+fn two_step_head(gguf: &Gguf, kind: HeadKind) -> bool {
+    let head = ["output.weight", "token_embd.weight"]
+        .into_iter()
+        .find_map(|name| gguf.tensor(name));
+    match kind {
+        HeadKind::TwoStep => true,
+        HeadKind::File => false,
+        HeadKind::Auto => head.is_some_and(|head| {
+            let wide = [TensorKind::F32, TensorKind::F16, TensorKind::Bf16];
+            wide.contains(&head.info.kind)
+        }),
+    }
 }
 
 /// The model's own chat template with the markers that it may write.

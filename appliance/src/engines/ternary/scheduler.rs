@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use onebit_kernels::kv::{Cache, PAGE, SequenceId};
-use onebit_kernels::model::{Slice, Want};
+use onebit_kernels::model::{Logits, Slice, Want};
+use onebit_kernels::sampler::Sampled;
 use onebit_kernels::tokenizer::Tokenizer;
 use tokio::sync::oneshot;
 
@@ -69,6 +70,24 @@ struct Share {
     index: usize,
     /// How many of its unread tokens.
     len: usize,
+}
+
+/// What a pass says of the positions that end it.
+enum Ends {
+    /// A row of logits for each.
+    All(Logits),
+    /// The best token of each, which is found without most of the output head.
+    Best(Vec<Option<(u32, f32)>>),
+}
+
+impl Ends {
+    /// Lets an answer choose at position `at`; `None` where there is none.
+    fn choose(&self, at: usize, answer: &mut Answer) -> Option<Result<Sampled, EngineError>> {
+        match self {
+            Ends::All(logits) => logits.rows().nth(at).map(|row| answer.choose(row)),
+            Ends::Best(found) => found.get(at).map(|best| answer.choose_best(*best)),
+        }
+    }
 }
 
 impl Scheduler {
@@ -205,11 +224,22 @@ impl Scheduler {
                 })
             })
             .collect();
-        let logits = match self.compute.forward(&mut self.cache, &batch) {
-            Ok(logits) => logits,
+        let ending = |share: &&Share| share.len == self.active[share.index].unread();
+        let best_only = shares
+            .iter()
+            .filter(ending)
+            .all(|share| self.active[share.index].wants_best_only());
+        let outcome = if best_only {
+            let best = self.compute.forward_best(&mut self.cache, &batch);
+            best.map(Ends::Best)
+        } else {
+            self.compute.forward(&mut self.cache, &batch).map(Ends::All)
+        };
+        let ends = match outcome {
+            Ok(ends) => ends,
             Err(error) => return self.failed(&error),
         };
-        let mut rows = logits.rows();
+        let mut at = 0;
         let mut ended = Vec::new();
         for share in &shares {
             let answer = &mut self.active[share.index];
@@ -217,14 +247,16 @@ impl Scheduler {
             if answer.unread() > 0 {
                 continue;
             }
-            let Some(row) = rows.next() else { break };
-            let end = match answer.choose(row) {
+            let Some(chosen) = ends.choose(at, answer) else {
+                break;
+            };
+            at += 1;
+            let end = match chosen {
                 Ok(sampled) => answer.take(sampled, &self.tokenizer).map(Ok),
                 Err(error) => Some(Err(error)),
             };
             ended.extend(end.map(|end| (share.index, end)));
         }
-        drop(rows);
         ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, end) in ended {
             self.end(index, end);

@@ -9,7 +9,7 @@ use onebit_kernels::format::gguf::{Array, GgufBuilder, Value};
 use onebit_kernels::threads::Threads;
 
 use super::Ternary;
-use crate::config::TernaryConfig;
+use crate::config::{HeadKind, TernaryConfig};
 use crate::domain::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Model, ModelFormat, Sampling,
     Shape,
@@ -122,6 +122,7 @@ async fn session(settings: TernaryConfig) -> Arc<dyn Session> {
     };
     let slot = Slot {
         memory_bytes_max: 1 << 30,
+        lane: "",
         threads: Arc::new(Threads::new(1)),
         means: Arc::new(Means {
             ternary: settings,
@@ -226,6 +227,31 @@ async fn answers_together_equal_answers_alone() {
             assert_eq!(finish(stream).await.0, expected[index], "prompt {index}");
         }
         assert_eq!(together.load().active + together.load().waiting, 0);
+    }
+}
+
+/// A greedy token is found without a row of logits, one that wants probabilities in a full row: it is the same.
+#[tokio::test]
+async fn a_greedy_answer_is_the_same_with_and_without_a_full_row() {
+    for head in [HeadKind::TwoStep, HeadKind::File] {
+        let session = session(TernaryConfig {
+            head,
+            ..TernaryConfig::default()
+        })
+        .await;
+        for prompt in prompts() {
+            let quick = ChatRequest {
+                logprobs: None,
+                ..request(&prompt, 60)
+            };
+            let quick = finish(session.chat(quick).unwrap()).await.1;
+            assert!(!quick.is_empty());
+            assert_eq!(
+                quick,
+                ask(&session, &prompt, 60).await.1,
+                "{head:?} {prompt}"
+            );
+        }
     }
 }
 
