@@ -21,6 +21,14 @@ pub enum AppError {
     /// Trust's reason.
     #[error(transparent)]
     Trust(#[from] crate::trust::TrustError),
+    /// A server elsewhere does not give what was asked of it.
+    #[error("the models of {address} cannot be listed: {why}")]
+    Remote {
+        /// The server's address.
+        address: String,
+        /// Why.
+        why: String,
+    },
     /// A hub's or the disk's reason.
     #[error(transparent)]
     Catalog(#[from] super::catalog::CatalogError),
@@ -152,7 +160,7 @@ impl Failing for AppError {
             AppError::InUse(_) | AppError::ComesWithTheProgram(_) | AppError::NameTaken(_) => {
                 Kind::Conflict
             }
-            AppError::NoLabel(_) => Kind::EngineDown,
+            AppError::NoLabel(_) | AppError::Remote { .. } => Kind::EngineDown,
             AppError::File { .. }
             | AppError::Measure(_)
             | AppError::Kernels(_)
@@ -186,6 +194,7 @@ impl Failing for AppError {
             | AppError::BadRow(_)
             | AppError::BadName(_)
             | AppError::NoLabel(_)
+            | AppError::Remote { .. }
             | AppError::TooManyDownloads(_)
             | AppError::NothingToAnswer
             | AppError::TextTooShort { .. } => None,

@@ -32,6 +32,7 @@ mod outgrown;
 mod policy;
 mod prompt;
 mod registrations;
+mod remotes;
 mod routing;
 mod stats;
 mod tokens;
@@ -79,6 +80,7 @@ use outgrown::{has_turns, kept, leave_out, room};
 pub use policy::check_regex;
 use prompt::Reader;
 pub use registrations::Registered;
+pub use remotes::NewRemote;
 pub use routing::{Explained, Ranked};
 use routing::{Pick, ask_of};
 pub use stats::Numbers;
@@ -180,6 +182,7 @@ fn means(config: &Config) -> Result<Means, AppError> {
         kernels: config.data_dir.join("kernels"),
         programs,
         probed: Probed::default(),
+        remotes: config.data_dir.join("remotes"),
         children: Some(children),
         fetch: Some(Fetch::new(Policy {
             offline: config.fetch.offline,

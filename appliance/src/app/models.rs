@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use onebit_kernels::format::gguf::Gguf;
+use onebit_kernels::format::gguf::{Gguf, Value};
 use onebit_kernels::kv::KvKind;
-use onebit_kernels::model::Config;
+use onebit_kernels::model::{Config, LoadError};
 use sha2::{Digest, Sha256};
 
 use super::{App, AppError};
 use crate::domain::model::slug;
 use crate::domain::{Model, ModelFormat};
 use crate::engines::pool::{Lease, ModelState};
-use crate::engines::{Load, Task};
+use crate::engines::{Load, Task, remote};
 use crate::store::{new_id, now_ms};
 
 /// Bytes copied and hashed at a time: large enough that system calls do not count.
@@ -61,7 +61,9 @@ impl App {
         let mut states = self.inner.pool.states().await;
         let status = |model: Model| ModelStatus {
             state: states.remove(&model.id),
-            present: model.path.is_file(),
+            // What an engine keeps elsewhere is as much there as its engine.
+            present: matches!(model.format, ModelFormat::Flm | ModelFormat::Remote)
+                || model.path.is_file(),
             model,
         };
         Ok(models.into_iter().map(status).collect())
@@ -175,8 +177,14 @@ impl App {
         }
         self.inner.pool.unload(&model.id).await;
         let others = self.inner.store.models().remove(&model.id).await?;
-        if others == 0 && model.path.exists() {
-            std::fs::remove_file(&model.path).map_err(file_error("cannot delete", &model.path))?;
+        let file = match model.format {
+            // Theirs to delete.
+            ModelFormat::Flm => None,
+            ModelFormat::Remote => Some(remote::key_file(&self.inner.means.remotes, &model.id)),
+            _ => (others == 0).then(|| model.path.clone()),
+        };
+        if let Some(file) = file.filter(|file| file.exists()) {
+            std::fs::remove_file(&file).map_err(file_error("cannot delete", &file))?;
         }
         Ok(model)
     }
@@ -218,7 +226,7 @@ fn describe(new: &NewModel) -> Result<Model, AppError> {
         return Err(wrong("it is not a plain file".to_owned()));
     }
     let gguf = Gguf::open(&new.path).map_err(|error| wrong(error.to_string()))?;
-    let config = Config::from_gguf(&gguf).map_err(|error| wrong(error.to_string()))?;
+    let shape = shape(&gguf).map_err(wrong)?;
     let text = |key: &str| {
         gguf.optional_str(key)
             .map_err(|error| wrong(error.to_string()))
@@ -238,12 +246,59 @@ fn describe(new: &NewModel) -> Result<Model, AppError> {
         path: PathBuf::new(),
         file_bytes: gguf.file_bytes(),
         sha256: String::new(),
-        architecture: config.architecture.name().to_owned(),
+        architecture: shape.architecture,
         quantisation: quantisation(&gguf),
-        context_length: config.context_length as u64,
-        kv_bytes_per_position: config.kv_bytes_per_position(KvKind::F16) as u64,
+        context_length: shape.context_length,
+        kv_bytes_per_position: shape.kv_bytes_per_position,
         has_template: text("tokenizer.chat_template")?.is_some(),
         imported_at: now_ms(),
+    })
+}
+
+/// What memory a conversation takes, by the file.
+struct Shape {
+    architecture: String,
+    context_length: u64,
+    kv_bytes_per_position: u64,
+}
+
+/// Reads it as the built-in engine does, or for graphs that only other engines compute by the names that all files use.
+fn shape(gguf: &Gguf) -> Result<Shape, String> {
+    let name = match Config::from_gguf(gguf) {
+        Ok(config) => {
+            return Ok(Shape {
+                architecture: config.architecture.name().to_owned(),
+                context_length: config.context_length as u64,
+                kv_bytes_per_position: config.kv_bytes_per_position(KvKind::F16) as u64,
+            });
+        }
+        Err(LoadError::Architecture { name }) if name != "clip" => name,
+        Err(LoadError::Architecture { .. }) => {
+            return Err(
+                "it is the part of a model that sees pictures; import the model itself".into(),
+            );
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let number = |key: &str| {
+        let value = gguf.value(&format!("{name}.{key}"));
+        value.and_then(Value::as_u64)
+    };
+    let heads = number("attention.head_count").unwrap_or(1).max(1);
+    let length = number("embedding_length").unwrap_or_default() / heads;
+    let of = |key: &str| number(key).unwrap_or(length);
+    let per_head = of("attention.key_length") + of("attention.value_length");
+    // Some models have another number of them in each layer; the widest stands for all.
+    let key = format!("{name}.attention.head_count_kv");
+    let kv_heads = match gguf.optional_u32s(&key) {
+        Ok(Some(each)) => each.into_iter().max().map(u64::from),
+        Ok(None) | Err(_) => number("attention.head_count_kv"),
+    };
+    let layers = number("block_count").unwrap_or_default();
+    Ok(Shape {
+        context_length: number("context_length").unwrap_or_default(),
+        kv_bytes_per_position: 2 * layers * per_head * kv_heads.unwrap_or(heads),
+        architecture: name,
     })
 }
 
@@ -328,6 +383,7 @@ fn file_error<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onebit_kernels::format::gguf::GgufBuilder;
 
     #[test]
     fn a_copy_is_named_by_its_content() {
@@ -341,6 +397,32 @@ mod tests {
         );
         assert_eq!(std::fs::read(&path).unwrap(), b"abc");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn graphs_of_other_engines_are_measured_by_their_names() {
+        let mut builder = GgufBuilder::new();
+        for (key, value) in [
+            ("general.architecture", Value::String("gemma9".into())),
+            ("gemma9.block_count", Value::U32(10)),
+            ("gemma9.context_length", Value::U32(4096)),
+            ("gemma9.embedding_length", Value::U32(256)),
+            ("gemma9.attention.head_count", Value::U32(4)),
+            ("gemma9.attention.head_count_kv", Value::U32(2)),
+        ] {
+            builder.value(key, value);
+        }
+        let gguf = Gguf::from_bytes(builder.to_bytes(&[]).unwrap()).unwrap();
+        let shape = shape(&gguf).unwrap();
+        assert_eq!(
+            (&*shape.architecture, shape.context_length),
+            ("gemma9", 4096)
+        );
+        assert_eq!(shape.kv_bytes_per_position, 2 * 10 * (64 + 64) * 2);
+        let mut builder = GgufBuilder::new();
+        builder.value("general.architecture", Value::String("clip".into()));
+        let gguf = Gguf::from_bytes(builder.to_bytes(&[]).unwrap()).unwrap();
+        assert!(super::shape(&gguf).err().unwrap().contains("pictures"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod models;
 mod pair;
 mod ppl;
 mod pull;
+mod remote;
 mod route;
 mod serve;
 mod service;
@@ -91,6 +92,10 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Fetch a model from the hub.
     Pull(pull::PullArgs),
+    /// List models that are worth starting with, for `pull`.
+    Catalogue,
+    /// List the models of an OpenAI-compatible server elsewhere beside ours.
+    Remote(remote::RemoteArgs),
     /// The library: add, list, search and ask documents.
     #[command(subcommand)]
     Docs(docs::DocsCommand),
@@ -208,6 +213,11 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Import(args) => models::import(config, args, json).await,
         Command::Convert(args) => convert::run(args, json).await,
         Command::Pull(args) => pull::run(config, args, json).await,
+        Command::Catalogue => {
+            models::catalogue(&config, json);
+            Ok(())
+        }
+        Command::Remote(args) => remote::run(config, args, json).await,
         Command::Docs(command) => docs::run(config, command, json).await,
         Command::Route(args) => route::run(config, args, json).await,
         Command::Pin { model } => choices::pin(config, &model, true, json).await,

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::{Failed, size};
+use crate::app::catalog::{CURATED, Curated, Source, repositories};
 use crate::app::{App, ModelStatus, NewModel};
 use crate::config::Config;
 use crate::domain::Model;
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
-    /// The model file.
+    /// The model file; or ORGANISATION/NAME[:QUANT], where another program of the hub has fetched it already.
     file: PathBuf,
     /// The name to use; made from the file's own when left out.
     #[arg(long)]
@@ -36,12 +37,14 @@ fn view(model: &Model) -> Value {
 
 pub(super) async fn import(config: Config, args: ImportArgs, json: bool) -> Result<(), Failed> {
     let app = App::open(config)?;
-    let model = app
-        .import(NewModel {
-            path: args.file,
-            name: args.name,
-        })
-        .await?;
+    let source = args.file.to_str().and_then(|text| Source::parse(text).ok());
+    let model = match source.filter(|_| !args.file.exists()) {
+        Some(source) => app.import_cached(&source, args.name).await?,
+        None => {
+            let (path, name) = (args.file, args.name);
+            app.import(NewModel { path, name }).await?
+        }
+    };
     if json {
         println!("{}", view(&model));
     } else {
@@ -54,6 +57,38 @@ pub(super) async fn import(config: Config, args: ImportArgs, json: bool) -> Resu
         );
     }
     Ok(())
+}
+
+/// What is worth starting with, and what the hub's own programs have fetched already.
+pub(super) fn catalogue(config: &Config, json: bool) {
+    let cached = repositories(&config.hub.cache);
+    if json {
+        let view = |model: &Curated| {
+            json!({
+                "name": model.name,
+                "gguf": model.gguf,
+                "flm": model.flm,
+                "licence": model.licence,
+                "good_for": model.good_for,
+            })
+        };
+        let models: Vec<Value> = CURATED.iter().map(view).collect();
+        println!("{}", json!({ "models": models, "cached": cached }));
+        return;
+    }
+    for model in CURATED {
+        println!(
+            "{:<18} {:<42} {:<11} {:<11} {}",
+            model.name,
+            model.gguf,
+            model.flm.unwrap_or("-"),
+            model.licence,
+            model.good_for
+        );
+    }
+    for repo in &cached {
+        println!("{repo} is in the hub's cache: onebit import {repo}");
+    }
 }
 
 pub(super) async fn list(config: Config, json: bool) -> Result<(), Failed> {

@@ -20,7 +20,7 @@ const LINE_TICKS: u32 = 50;
 
 #[derive(Args)]
 pub(super) struct PullArgs {
-    /// The repository, with a quantisation if you want a certain one: ORGANISATION/NAME[:QUANT].
+    /// A name from `onebit catalogue`, or a repository: ORGANISATION/NAME, each with :QUANT for a certain file.
     model: String,
     /// The name that requests will use.
     #[arg(long)]

@@ -117,6 +117,8 @@ pub struct Means {
     pub probed: probe::Probed,
     /// How children are started; `None` where none may be.
     pub children: Option<child::Children>,
+    /// The folder of keys for models elsewhere.
+    pub remotes: PathBuf,
     /// The way out; `None` where nothing leaves.
     pub fetch: Option<Fetch>,
 }

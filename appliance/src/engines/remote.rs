@@ -1,10 +1,12 @@
 //! Any OpenAI-compatible server elsewhere, another onebit among them, as one more engine.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream;
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::lanes::{Abilities, Lane, Memory, Silicon, Work};
@@ -12,11 +14,14 @@ use super::upstream::openai::{self, Translator};
 use super::upstream::{Upstream, UpstreamError, sse};
 use super::{Card, Engine, EngineError, Events, Facts, Fit, Load, Means, Session, Slot, Task};
 use crate::domain::{ChatEvent, ChatRequest, Machine, Model, ModelFormat};
+use crate::fetch::Fetch;
 
 /// Requests sent there at once; the other side has its own queue.
 const SLOTS: usize = 8;
 /// Silence allowed: somebody else's model may have to be loaded first.
 const SILENCE: Duration = Duration::from_secs(120);
+/// A list comes at once, or its server is not there.
+const LIST_SILENCE: Duration = Duration::from_secs(15);
 /// Events between reader and writer.
 const EVENTS_AHEAD: usize = 64;
 
@@ -85,9 +90,45 @@ impl Engine for Remote {
                 .path
                 .to_str()
                 .ok_or_else(|| failed("its address is no text"))?;
-            let upstream = Upstream::away(fetch, base, None);
+            let key = key(&slot.means.remotes, &model.id).map_err(|why| failed(&why))?;
+            let upstream = Upstream::away(fetch, base, key);
             Ok(Arc::new(RemoteSession::new(upstream, model)) as Arc<dyn Session>)
         })
+    }
+}
+
+/// Where the key of a model elsewhere lies.
+#[must_use]
+pub fn key_file(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.key"))
+}
+
+fn key(folder: &Path, id: &str) -> Result<Option<String>, String> {
+    let path = key_file(folder, id);
+    match std::fs::read_to_string(&path) {
+        Ok(key) => Ok(Some(key)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+/// What a server lists at `/v1/models`.
+///
+/// # Errors
+/// It cannot be reached, or answers with something else.
+pub async fn list(
+    fetch: Fetch,
+    base: &str,
+    key: Option<String>,
+) -> Result<Vec<Value>, UpstreamError> {
+    let upstream = Upstream::away(fetch, base, key);
+    let mut answer = upstream.get("/v1/models", LIST_SILENCE).await?;
+    let bytes = answer.bytes(LIST_SILENCE).await?;
+    let garbage = |why: String| UpstreamError::Garbage { why };
+    let mut body: Value = serde_json::from_slice(&bytes).map_err(|e| garbage(e.to_string()))?;
+    match body["data"].take() {
+        Value::Array(entries) => Ok(entries),
+        _ => Err(garbage("its /v1/models is no list".into())),
     }
 }
 
@@ -102,7 +143,11 @@ pub struct RemoteSession {
 
 impl RemoteSession {
     fn new(upstream: Upstream, model: &Model) -> Self {
-        let context_length = usize::try_from(model.context_length).unwrap_or(usize::MAX);
+        let context_length = match model.context_length {
+            // It does not tell; it will refuse what is too long.
+            0 => LANE.context_max,
+            tokens => usize::try_from(tokens).unwrap_or(usize::MAX),
+        };
         let facts = Facts {
             engine: CARD.name,
             context_length,

@@ -174,16 +174,21 @@ impl Models<'_> {
 
 fn model(row: &Row<'_>, folder: &std::path::Path) -> Result<Model, StoreError> {
     let format: String = row.get(2)?;
+    let format = ModelFormat::parse(&format).ok_or(StoreError::BadRow {
+        what: "a model format",
+        value: format,
+    })?;
     let file: String = row.get(3)?;
     let count = |value: i64| u64::try_from(value).unwrap_or(0);
     Ok(Model {
         id: row.get(0)?,
         name: row.get(1)?,
-        format: ModelFormat::parse(&format).ok_or(StoreError::BadRow {
-            what: "a model format",
-            value: format,
-        })?,
-        path: folder.join(file),
+        path: if format == ModelFormat::Remote {
+            file.into() // an address
+        } else {
+            folder.join(file)
+        },
+        format,
         file_bytes: count(row.get(4)?),
         sha256: row.get(5)?,
         architecture: row.get(6)?,

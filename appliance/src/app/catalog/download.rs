@@ -37,6 +37,15 @@ pub struct Progress {
     pub resumed_bytes: AtomicU64,
 }
 
+impl Progress {
+    /// Everything was here already.
+    pub(super) fn take_whole(&self, bytes: u64) {
+        for n in [&self.total_bytes, &self.done_bytes, &self.resumed_bytes] {
+            n.store(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Fetches `files` of a repository into `folder` and returns where they lie, in order.
 ///
 /// # Errors

@@ -3,14 +3,18 @@
 //! Owns the hub's listing format and the choice among its files. Bytes travel in [`download`]. Must not
 //! know engines; whether a file is a model that runs is decided when it is imported.
 
+mod cached;
 mod choose;
+mod curated;
 mod download;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use cached::repositories;
 pub use choose::{Choice, choose, variants};
+pub use curated::{CURATED, Curated, curated};
 pub use download::{Progress, download};
 
 use super::{App, AppError, NewModel};
@@ -29,7 +33,7 @@ pub enum CatalogError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(
-        "`{0}` is no repository; write it as ORGANISATION/NAME, with :QUANT for one of its files"
+        "`{0}` is no repository; write it as ORGANISATION/NAME, with :QUANT for one of its files, or take a name from `onebit catalogue`"
     )]
     BadName(String),
     #[error("the hub's listing of {repo} cannot be read: {why}")]
@@ -38,6 +42,8 @@ pub enum CatalogError {
         "{repo} comes in {parts} parts, which cannot be imported yet; choose another quantisation"
     )]
     InParts { repo: String, parts: usize },
+    #[error("{repo} is not in the hub's cache {cache}; `onebit pull {repo}` fetches it")]
+    NotCached { repo: String, cache: String },
     #[error("{repo} has no GGUF file{}", among(.found))]
     NothingToRun { repo: String, found: Vec<String> },
     #[error("{repo} has no {wanted}; it has {}", .found.join(", "))]
@@ -88,7 +94,9 @@ impl Failing for CatalogError {
         match self {
             Self::BadName(_) => Kind::BadRequest,
             Self::InParts { .. } => Kind::Unsupported,
-            Self::NothingToRun { .. } | Self::NoSuchQuant { .. } => Kind::NotFound,
+            Self::NothingToRun { .. } | Self::NoSuchQuant { .. } | Self::NotCached { .. } => {
+                Kind::NotFound
+            }
             Self::DiskFull { .. } => Kind::TooLarge,
             Self::Fetch(FetchError::Status { status, .. }) if *status == 404 || *status == 401 => {
                 Kind::NotFound
@@ -116,7 +124,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads what a person typed.
+    /// Reads what a person typed: a repository, or a name of the [`CURATED`] ones.
     ///
     /// # Errors
     /// It is no repository's name.
@@ -127,6 +135,7 @@ impl Source {
             Some(_) => return Err(bad()),
             None => (text, None),
         };
+        let repo = curated(repo).map_or(repo, |model| model.gguf);
         let (organisation, name) = repo.split_once('/').ok_or_else(bad)?;
         // What ends up in addresses and folders must not be able to climb.
         let plain = |part: &str| {
@@ -296,6 +305,24 @@ impl App {
             }
             .into());
         }
+        let name = name.or_else(|| usual_name(source, &choice));
+        let cache = &self.config().hub.cache;
+        let here = choice.files.first();
+        if let Some(path) = here.and_then(|file| cached::blob(cache, source, file)) {
+            tracing::info!(path = %path.display(), "the file is in the hub's cache already");
+            progress.take_whole(choice.bytes());
+            // It is hashed as it is copied; a blob that is not what its name says is fetched.
+            let model = self
+                .import(NewModel {
+                    path,
+                    name: name.clone(),
+                })
+                .await?;
+            if here.and_then(|file| file.sha256.as_deref()) == Some(&*model.sha256) {
+                return Ok(model);
+            }
+            self.remove_model(&model.id).await?;
+        }
         let folder = self
             .store()
             .folder()
@@ -309,13 +336,6 @@ impl App {
                 repo: source.repo.clone(),
                 found: Vec::new(),
             })?;
-        let name = name.or_else(|| {
-            Some(format!(
-                "{}-{}",
-                source.repo.split('/').next_back()?,
-                choice.quant
-            ))
-        });
         let model = self
             .import(NewModel {
                 path: path.clone(),
@@ -327,6 +347,45 @@ impl App {
         let _ = std::fs::remove_dir(&folder);
         Ok(model)
     }
+
+    /// Imports a model that another program of the hub has fetched; asks nobody.
+    ///
+    /// # Errors
+    /// It is not there, or the file itself.
+    pub async fn import_cached(
+        &self,
+        source: &Source,
+        name: Option<String>,
+    ) -> Result<Model, AppError> {
+        let cache = &self.config().hub.cache;
+        let files = cached::files(cache, source);
+        if files.is_empty() {
+            return Err(CatalogError::NotCached {
+                repo: source.repo.clone(),
+                cache: cache.display().to_string(),
+            }
+            .into());
+        }
+        let listed: Vec<HubFile> = files.iter().map(|file| file.listed.clone()).collect();
+        let choice = choose(source, &listed, u64::MAX)?;
+        let [wanted] = choice.files.as_slice() else {
+            return Err(CatalogError::InParts {
+                repo: source.repo.clone(),
+                parts: choice.files.len(),
+            }
+            .into());
+        };
+        let found = files.iter().find(|file| file.listed.path == wanted.path);
+        let path = found.map(|file| file.path.clone()).unwrap_or_default();
+        let name = name.or_else(|| usual_name(source, &choice));
+        self.import(NewModel { path, name }).await
+    }
+}
+
+/// The name of a model of which a client has said none.
+fn usual_name(source: &Source, choice: &Choice) -> Option<String> {
+    let name = source.repo.split('/').next_back()?;
+    Some(format!("{name}-{}", choice.quant))
 }
 
 #[cfg(test)]

@@ -145,27 +145,18 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let bytes = Bytes::from(body.to_string());
         let json = HeaderValue::from_static("application/json");
-        let mut answer = self
+        let answer = self
             .send(Method::POST, path, Some(json), bytes, silence)
             .await?;
-        if answer.status.is_success() {
-            return Ok(answer);
-        }
-        let status = answer.status.as_u16();
-        // The status tells already; a body that cannot be read only takes its words from us.
-        let said = answer.bytes(CONNECT).await.unwrap_or_default();
-        let parsed = serde_json::from_slice::<Value>(&said)
-            .ok()
-            .as_ref()
-            .and_then(openai::error_of);
-        Err(match parsed {
-            Some(UpstreamError::Said { message }) => UpstreamError::Refused { status, message },
-            Some(other) => other,
-            None => UpstreamError::Refused {
-                status,
-                message: String::from_utf8_lossy(&said[..said.len().min(300)]).into_owned(),
-            },
-        })
+        succeeded(answer).await
+    }
+
+    /// Asks for what is at a path. An error status is an error.
+    pub async fn get(&self, path: &str, silence: Duration) -> Result<Answer, UpstreamError> {
+        let answer = self
+            .send(Method::GET, path, None, Bytes::new(), silence)
+            .await?;
+        succeeded(answer).await
     }
 
     /// Sends a body of any type, such as a form with a sound file in it.
@@ -223,6 +214,28 @@ impl Upstream {
             }
         }
     }
+}
+
+/// The answer if its status says so, else what is wrong in the server's own words.
+async fn succeeded(mut answer: Answer) -> Result<Answer, UpstreamError> {
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status.as_u16();
+    // The status tells already; a body that cannot be read only takes its words from us.
+    let said = answer.bytes(CONNECT).await.unwrap_or_default();
+    let parsed = serde_json::from_slice::<Value>(&said)
+        .ok()
+        .as_ref()
+        .and_then(openai::error_of);
+    Err(match parsed {
+        Some(UpstreamError::Said { message }) => UpstreamError::Refused { status, message },
+        Some(other) => other,
+        None => UpstreamError::Refused {
+            status,
+            message: String::from_utf8_lossy(&said[..said.len().min(300)]).into_owned(),
+        },
+    })
 }
 
 fn away(error: FetchError) -> UpstreamError {
