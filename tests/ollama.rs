@@ -229,6 +229,31 @@ fn log_probabilities_come_where_asked() {
 }
 
 #[test]
+fn a_model_stays_as_long_as_it_is_told() {
+    let app = App::with_model(&[]);
+    let client = app.client();
+    let model = model(&client);
+    let keep = |keep_alive: Value| {
+        let mut body = chat(&model, "hi", 2);
+        body["keep_alive"] = keep_alive;
+        assert_eq!(client.post("/api/chat", &body).json()["done"], true);
+        client.get("/api/ps").json()["models"].clone()
+    };
+    let expires = |running: &Value| running[0]["expires_at"].as_str().unwrap().to_owned();
+    let never = expires(&keep(json!(-1)));
+    let later = expires(&keep(json!("1h")));
+    let soon = expires(&keep(json!(300)));
+    assert!(soon < later && later < never, "{soon} {later} {never}");
+    keep(json!("1s"));
+    let begun = std::time::Instant::now();
+    while client.get("/api/ps").json()["models"] != json!([]) {
+        assert!(begun.elapsed().as_secs() < 60, "it stays");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    assert!(begun.elapsed().as_millis() > 500, "it left at once");
+}
+
+#[test]
 fn a_model_is_loaded_and_let_go_by_an_empty_question() {
     let app = App::with_model(&[]);
     let client = app.client();

@@ -16,7 +16,7 @@ use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::Failure;
 use super::messages::{self, MessageBody, ToolBody};
-use super::options::{self, Options};
+use super::options::{self, Keep, Options};
 use super::reply::{Form, Reply};
 use super::{Ollama, OllamaError, find};
 use crate::app::App;
@@ -57,18 +57,18 @@ pub(in super::super) async fn answer(
         return Err(RequestError::field("model", "is required").into());
     }
     let model = find(&app, &body.model).await?;
-    let unload = options::unloads(body.keep_alive.as_ref())?;
+    let keep = options::keep(body.keep_alive.as_ref())?;
     let reply = Reply {
         model: body.model,
         form: Form::Chat,
         stream: body.stream.unwrap_or(true),
-        unload,
+        keep: keep.by(&peer),
         arrived,
     };
     if body.messages.is_empty() {
-        return Ok(touch(&app, &peer, &model, reply).await?);
+        return Ok(touch(&app, &peer, &model, keep, reply).await?);
     }
-    may_unload(&peer, unload)?;
+    may_unload(&peer, keep)?;
     let messages = messages::messages(body.messages)?;
     let options = Options(body.options.unwrap_or_default());
     let thinking = options::thinking(body.think)?;
@@ -92,20 +92,22 @@ pub(super) async fn touch(
     app: &App,
     peer: &Peer,
     model: &Model,
+    keep: Keep,
     reply: Reply,
 ) -> Result<Response, OllamaError> {
-    may_unload(peer, reply.unload)?;
-    if reply.unload {
-        app.unload(&model.id).await?;
+    may_unload(peer, keep)?;
+    if keep.unloads() {
+        keep.settle(app, &model.id).await?;
         return Ok(reply.silent("unload"));
     }
     app.load(&model.id).await?;
+    reply.keep.settle(app, &model.id).await?;
     Ok(reply.silent("load"))
 }
 
 /// Whoever only chats must not take a model away from others.
-pub(super) fn may_unload(peer: &Peer, unload: bool) -> Result<(), OllamaError> {
-    match unload && !peer.holds(Scope::Owner) {
+pub(super) fn may_unload(peer: &Peer, keep: Keep) -> Result<(), OllamaError> {
+    match keep.unloads() && !peer.holds(Scope::Owner) {
         true => Err(OllamaError::NotOwner),
         false => Ok(()),
     }

@@ -138,18 +138,18 @@ pub(in super::super) async fn answer(
     if body.images.is_some_and(|images| !images.is_empty()) {
         return Err(cannot("vision").into());
     }
-    let unload = options::unloads(body.keep_alive.as_ref())?;
+    let keep = options::keep(body.keep_alive.as_ref())?;
     let mut reply = Reply {
         model: body.model,
         form: Form::Generate(None),
         stream: body.stream.unwrap_or(true),
-        unload,
+        keep: keep.by(&peer),
         arrived,
     };
     if body.prompt.is_empty() {
-        return Ok(touch(&app, &peer, &model, reply).await?);
+        return Ok(touch(&app, &peer, &model, keep, reply).await?);
     }
-    may_unload(&peer, unload)?;
+    may_unload(&peer, keep)?;
     // A model without a template reads plain text whichever way it is asked.
     let input = if body.raw || !model.has_template {
         Input::Text {

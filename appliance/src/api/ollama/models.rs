@@ -41,21 +41,21 @@ pub(in super::super) async fn tags(State(app): State<App>) -> Result<Response, F
 }
 
 pub(in super::super) async fn ps(State(app): State<App>) -> Result<Response, Failure<Ollama>> {
-    let idle_s = i64::try_from(app.config().pool.idle_unload_s).unwrap_or(i64::MAX);
-    let expires_at = match idle_s {
-        0 => NEVER.to_owned(),
-        seconds => time::rfc3339(now_ms().saturating_add(seconds.saturating_mul(1000))),
-    };
     let mut models = Vec::new();
     for status in app.models().await? {
         let Some(ModelState::Loaded {
             engine,
             memory_bytes,
             context_length,
+            leaves_in,
             ..
         }) = &status.state
         else {
             continue;
+        };
+        let expires_at = match leaves_in.map(|left| i64::try_from(left.as_millis())) {
+            Some(Ok(left)) => time::rfc3339(now_ms().saturating_add(left)),
+            Some(Err(_)) | None => NEVER.to_owned(),
         };
         let details = app.details(&status.model).await?;
         let mut view = entry(&status.model, &details);

@@ -6,10 +6,13 @@
 //! fills, what Ollama itself no longer knows (`mirostat`, `tfs_z`, `penalize_newline`), and what is about its
 //! runner (`num_keep`, `num_batch`, `num_gpu`, `num_thread`, `use_mmap`, `numa`).
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::super::body::RequestError;
-use crate::domain::{Limits, Overflow, Sampling, Shape};
+use crate::app::{App, AppError};
+use crate::domain::{Limits, Overflow, Peer, Sampling, Scope, Shape};
 
 /// Texts that may end an answer.
 const STOPS_MAX: usize = 16;
@@ -162,14 +165,57 @@ pub(super) fn logprobs(asked: bool, top: Option<i64>) -> Result<Option<usize>, R
     }
 }
 
-/// Reads `keep_alive` and tells whether the model is to go at once. Other times are checked and then left
-/// alone: a model stays until its room is needed, or as long as `pool.idle_unload_s` says.
-pub(super) fn unloads(keep_alive: Option<&Value>) -> Result<bool, RequestError> {
+/// How long a model stays after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// As it was told before, or as the settings say.
+    AsSet,
+    /// Until nobody has used it for so long; at once when that is nothing.
+    For(Duration),
+    /// Until its room is needed.
+    On,
+}
+
+impl Keep {
+    fn of(seconds: f64) -> Keep {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) => Keep::For(time),
+            // Below nothing, or longer than anything.
+            Err(_) => Keep::On,
+        }
+    }
+
+    /// Whether the model is to go at once.
+    pub(super) fn unloads(self) -> bool {
+        self == Keep::For(Duration::ZERO)
+    }
+
+    /// Who only chats must not change how long a model is there for others.
+    pub(super) fn by(self, peer: &Peer) -> Keep {
+        match peer.holds(Scope::Owner) {
+            true => self,
+            false => Keep::AsSet,
+        }
+    }
+
+    /// Makes it so.
+    pub(super) async fn settle(self, app: &App, model: &str) -> Result<(), AppError> {
+        match self {
+            Keep::AsSet => Ok(()),
+            Keep::For(Duration::ZERO) => app.unload(model).await.map(drop),
+            Keep::For(time) => app.keep(model, Some(time)).await,
+            Keep::On => app.keep(model, Some(Duration::MAX)).await,
+        }
+    }
+}
+
+/// Reads `keep_alive`: seconds, or a duration such as `5m`; below nothing is for ever.
+pub(super) fn keep(keep_alive: Option<&Value>) -> Result<Keep, RequestError> {
     match keep_alive {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Number(seconds)) => Ok(seconds.as_f64() == Some(0.0)),
+        None | Some(Value::Null) => Ok(Keep::AsSet),
+        Some(Value::Number(seconds)) => Ok(Keep::of(seconds.as_f64().unwrap_or(-1.0))),
         Some(Value::String(text)) => match seconds(text) {
-            Some(seconds) => Ok(seconds == 0.0),
+            Some(seconds) => Ok(Keep::of(seconds)),
             None => Err(RequestError::field(
                 "keep_alive",
                 format!("is `{text}`; write it as `5m`, `90s`, `0` or `-1`"),
@@ -293,19 +339,24 @@ mod tests {
     }
 
     #[test]
-    fn only_nought_unloads() {
-        for (json, now) in [
-            (json!(0), true),
-            (json!("0"), true),
-            (json!("0s"), true),
-            (json!("5m"), false),
-            (json!("1h30m"), false),
-            (json!(-1), false),
-            (json!("-1m"), false),
+    fn times_are_read_and_only_nought_unloads() {
+        let time = |seconds| Keep::For(Duration::from_secs(seconds));
+        for (json, wanted) in [
+            (json!(0), time(0)),
+            (json!("0"), time(0)),
+            (json!("0s"), time(0)),
+            (json!("5m"), time(300)),
+            (json!("1h30m"), time(5400)),
+            (json!(90), time(90)),
+            (json!(-1), Keep::On),
+            (json!("-1m"), Keep::On),
+            (json!(1e300), Keep::On),
         ] {
-            assert_eq!(unloads(Some(&json)).unwrap(), now, "{json}");
+            let keep = keep(Some(&json)).unwrap();
+            assert_eq!(keep, wanted, "{json}");
+            assert_eq!(keep.unloads(), wanted == time(0), "{json}");
         }
-        assert!(!unloads(None).unwrap());
+        assert_eq!(keep(None).unwrap(), Keep::AsSet);
         for json in [
             json!("soon"),
             json!("5 minutes"),
@@ -313,7 +364,7 @@ mod tests {
             json!("m"),
             json!("5q"),
         ] {
-            assert!(unloads(Some(&json)).is_err(), "{json}");
+            assert!(keep(Some(&json)).is_err(), "{json}");
         }
         assert_eq!(seconds("1h1m1.5s"), Some(3661.5));
     }

@@ -13,6 +13,7 @@ use super::super::failure::{Dialect, json as answer, tell};
 use super::super::frames::json_lines;
 use super::super::outgrown::notice;
 use super::super::{cited, time};
+use super::options::Keep;
 use super::{Ollama, OllamaError};
 use crate::app::{App, AppError, EngineError};
 use crate::domain::{
@@ -37,8 +38,8 @@ pub(super) struct Reply {
     pub(super) model: String,
     pub(super) form: Form,
     pub(super) stream: bool,
-    /// The model goes when it has answered.
-    pub(super) unload: bool,
+    /// How long the model stays when it has answered.
+    pub(super) keep: Keep,
     pub(super) arrived: Instant,
 }
 
@@ -256,7 +257,7 @@ impl Reply {
         app: App,
         request: ChatRequest,
     ) -> Result<Response, OllamaError> {
-        let unload = self.unload.then(|| (app.clone(), request.model.clone()));
+        let after = (app.clone(), request.model.clone(), self.keep);
         let asked = async move { app.chat(request).await };
         let events = asked.try_flatten_stream().boxed();
         let mut writer = Writer {
@@ -270,9 +271,8 @@ impl Reply {
         };
         if !self.stream {
             let whole = whole(&mut writer, events).await;
-            if let Some((app, model)) = unload {
-                app.unload(&model).await?;
-            }
+            let (app, name, keep) = after;
+            keep.settle(&app, &name).await?;
             return Ok(answer(StatusCode::OK, &whole?));
         }
         let mut events = events.peekable();
@@ -283,7 +283,7 @@ impl Reply {
             return Err(error.into());
         }
         let (model, chat) = (writer.model.clone(), matches!(writer.form, Form::Chat));
-        let lines = lines(writer, events.boxed(), unload);
+        let lines = lines(writer, events.boxed(), Some(after));
         Ok(json_lines(lines, move || Writer::beat(&model, chat)))
     }
 
@@ -315,11 +315,11 @@ async fn whole(writer: &mut Writer, mut events: Events) -> Result<Value, AppErro
 fn lines(
     writer: Writer,
     events: Events,
-    unload: Option<(App, String)>,
+    after: Option<(App, String, Keep)>,
 ) -> impl Stream<Item = Value> {
-    let state = Some((writer, events, unload));
+    let state = Some((writer, events, after));
     stream::unfold(state, |state| async move {
-        let (mut writer, mut events, unload) = state?;
+        let (mut writer, mut events, after) = state?;
         loop {
             let part = match events.next().await {
                 Some(Ok(event)) => writer.take(event),
@@ -332,15 +332,15 @@ fn lines(
             if part.finish.is_some() {
                 // Nobody uses the model any more when it is to go.
                 drop(events);
-                if let Some((app, model)) = unload
-                    && let Err(error) = app.unload(&model).await
+                if let Some((app, name, keep)) = after
+                    && let Err(error) = keep.settle(&app, &name).await
                 {
-                    tracing::warn!(%error, model, "the model stays loaded");
+                    tracing::warn!(%error, model = name, "the model stays as it was told before");
                 }
                 return Some((writer.object(&part), None));
             }
             if !part.says_nothing() {
-                return Some((writer.object(&part), Some((writer, events, unload))));
+                return Some((writer.object(&part), Some((writer, events, after))));
             }
         }
     })
