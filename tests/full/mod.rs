@@ -1,5 +1,6 @@
 //! Minutes of work on the real model: `tests/run --full`.
 
+mod engines; // real engines behind our own routes
 mod parity; // the same next token as llama.cpp
 mod perplexity; // the same perplexity as llama.cpp
 mod storms; // two thousand clients of every manner

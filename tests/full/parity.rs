@@ -190,3 +190,47 @@ fn the_next_token_is_llama_cpps() {
         "logits are {distance} from the widened model's"
     );
 }
+
+/// The head quantised anew chooses the token that the file's own head chooses: on the widened model, whose head is F32
+/// as files have it that are read in two steps, and on the file's own, which has eight bits.
+#[test]
+#[ignore = "minutes; tests/run --full runs it"]
+fn the_two_step_head_chooses_the_files_token() {
+    let gguf = Arc::new(Gguf::open(&model_file()).unwrap());
+    let ends = Tokenizer::from_gguf(&gguf).unwrap().ends().to_vec();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wide.gguf");
+    widen(
+        &gguf,
+        std::io::BufWriter::new(std::fs::File::create(&path).unwrap()),
+    )
+    .unwrap();
+    let wide = Arc::new(Gguf::open(&path).unwrap());
+    for (name, gguf, cases) in [
+        ("F32 head", wide, recorded_wide()),
+        ("Q8_0 head", gguf, recorded()),
+    ] {
+        let load = |two_step_head| {
+            let options = LoadOptions {
+                two_step_head,
+                ..LoadOptions::default()
+            };
+            Model::load(Arc::clone(&gguf), &options).unwrap()
+        };
+        let (plain, two_step) = (load(false), load(true));
+        let best = |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+        let (mut same, mut all, mut widest) = (0, 0, 0_f32);
+        for case in &cases {
+            let rows = logits(&plain, &ends, case);
+            for (own, anew) in rows.iter().zip(logits(&two_step, &ends, case)) {
+                let (own_best, anew_best) = (best(own).unwrap(), best(&anew).unwrap());
+                all += 1;
+                same += usize::from(own_best == anew_best);
+                widest = widest.max(own[own_best] - own[anew_best]);
+            }
+        }
+        let share = same as f64 / all as f64;
+        println!("{name}: {same} of {all} tokens ({share:.4}), widest gap {widest:.3}");
+        assert!(share >= 0.99 && widest < 0.3, "{name}: {share} {widest}");
+    }
+}

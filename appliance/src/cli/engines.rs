@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Failed;
 use crate::config::{Config, program_folders};
 use crate::engines::Launcher;
-use crate::engines::build::{SOURCES, Step, build};
+use crate::engines::build::{Backend, SOURCES, Step, build};
 use crate::engines::probe::version_of;
 use crate::engines::programs::{NAMES, Origin, Program, Programs};
 use crate::engines::versions::{Shelf, Verdict, Version, judge};
@@ -35,6 +35,10 @@ pub(super) enum EnginesCommand {
         /// The source archive, where it is here already.
         #[arg(long, value_name = "FILE")]
         archive: Option<PathBuf>,
+        /// What it computes on beside the processor: vulkan, rocm, or cpu for nothing. Vulkan by default, where its
+        /// compiler and headers are installed.
+        #[arg(long)]
+        backend: Option<String>,
     },
     /// Remove a version that is not in use.
     Remove {
@@ -76,7 +80,11 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
             println!("{program} {version} is in use");
             Ok(())
         }
-        EnginesCommand::Build { name, archive } => {
+        EnginesCommand::Build {
+            name,
+            archive,
+            backend,
+        } => {
             let source = SOURCES.iter().find(|s| s.name == name).ok_or_else(|| {
                 let names: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
                 format!(
@@ -84,8 +92,14 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
                     names.join(", ")
                 )
             })?;
+            let backend = match backend {
+                None => Backend::usual(Path::new("/")),
+                Some(word) => Backend::parse(&word)
+                    .ok_or_else(|| format!("`{word}` is no backend; vulkan, rocm and cpu are"))?,
+            };
             build(
                 source,
+                backend,
                 archive,
                 &Launcher::of_this_program(),
                 &engines,
@@ -95,7 +109,12 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
             if std::io::stderr().is_terminal() {
                 eprintln!();
             }
-            println!("{} {} is in use", source.program, source.version);
+            println!(
+                "{} {} ({}) is in use",
+                source.program,
+                source.version,
+                backend.as_str()
+            );
             Ok(())
         }
         EnginesCommand::Remove { program, label } => {

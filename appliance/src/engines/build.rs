@@ -28,7 +28,52 @@ pub struct Source {
     /// The sources' folder inside.
     pub inside: &'static str,
     pub options: &'static [&'static str],
+    /// What turns the GPU on: through Vulkan, through AMD's ROCm.
+    pub gpu: [&'static str; 2],
 }
+
+/// What a build computes on, beside the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Cpu,
+    Vulkan,
+    Rocm,
+}
+
+impl Backend {
+    /// Reads what a person typed.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "cpu" => Self::Cpu,
+            "vulkan" => Self::Vulkan,
+            "rocm" => Self::Rocm,
+            _ => return None,
+        })
+    }
+
+    /// Vulkan where its compiler and headers are installed below `root`: it runs on every vendor's GPU.
+    #[must_use]
+    pub fn usual(root: &Path) -> Self {
+        let has = |path: &str| root.join(path).exists();
+        match has("usr/bin/glslc") && has("usr/include/vulkan/vulkan.h") {
+            true => Self::Vulkan,
+            false => Self::Cpu,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Vulkan => "vulkan",
+            Self::Rocm => "rocm",
+        }
+    }
+}
+
+const GGML_GPU: [&str; 2] = ["-DGGML_VULKAN=ON", "-DGGML_HIP=ON"];
 
 /// Everything that can be built.
 pub const SOURCES: [Source; 3] = [
@@ -48,6 +93,7 @@ pub const SOURCES: [Source; 3] = [
             "-DLLAMA_USE_PREBUILT_UI=OFF",
             "-DLLAMA_OPENSSL=OFF",
         ],
+        gpu: GGML_GPU,
     },
     Source {
         name: "whisper.cpp",
@@ -58,6 +104,7 @@ pub const SOURCES: [Source; 3] = [
         sha256: "5df897e5dd9d9f16804fc937bd85b9f5880a0b29a55f8843585e0e03d76195e5",
         inside: "pywhispercpp-1.5.1/whisper.cpp",
         options: &["-DWHISPER_BUILD_TESTS=OFF"],
+        gpu: GGML_GPU,
     },
     Source {
         name: "sd.cpp",
@@ -68,6 +115,7 @@ pub const SOURCES: [Source; 3] = [
         sha256: "998d1957260dd5ae4e18a8acc0c14b0a8757aaa9f96515197b6d5bbf46df9282",
         inside: "stable_diffusion_cpp_python-0.4.7/vendor/stable-diffusion.cpp",
         options: &["-DSD_BUILD_EXAMPLES=ON"],
+        gpu: ["-DSD_VULKAN=ON", "-DSD_HIPBLAS=ON"],
     },
 ];
 
@@ -116,6 +164,7 @@ pub struct Step {
 /// The archive is another one, a step fails, or the disk refuses.
 pub async fn build(
     source: &Source,
+    backend: Backend,
     archive: Option<PathBuf>,
     launcher: &Launcher,
     engines: &Path,
@@ -164,7 +213,12 @@ pub async fn build(
             "-DBUILD_SHARED_LIBS=OFF",
             "-DGGML_NATIVE=ON",
         ])
-        .args(source.options.iter().copied());
+        .args(source.options.iter().copied())
+        .args(match backend {
+            Backend::Cpu => None,
+            Backend::Vulkan => Some(source.gpu[0]),
+            Backend::Rocm => Some(source.gpu[1]),
+        });
     finish("configure", launcher, configure).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let compile = cmake(&work)
@@ -324,6 +378,21 @@ mod tests {
         assert_eq!(share("[58/232] Building CXX object a.o"), Some(0.25));
         assert_eq!(share("In file included from [x]"), None);
         assert_eq!(share("[0/0] x"), None);
+    }
+
+    #[test]
+    fn a_gpu_is_built_for_where_its_compiler_is() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Backend::usual(root.path()), Backend::Cpu);
+        for file in ["usr/bin/glslc", "usr/include/vulkan/vulkan.h"] {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let usual = Backend::usual(root.path());
+        assert_eq!(usual, Backend::Vulkan);
+        assert_eq!(Backend::parse(usual.as_str()), Some(usual));
+        assert_eq!(Backend::parse("cuda"), None);
     }
 
     #[test]
