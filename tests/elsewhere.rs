@@ -1,4 +1,5 @@
 //! Models that come from elsewhere: another server's, and what other programs have fetched.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::path::Path;
 use std::process::Output;

@@ -1,4 +1,5 @@
 //! Every answer takes a route, and tells which: lanes, fall-back, priorities, measurements, pins.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::time::{Duration, Instant};
 
