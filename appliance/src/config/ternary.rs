@@ -32,7 +32,7 @@ pub struct TernaryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadKind {
-    /// In two steps where the file has it in 16 bits or more, else as the file has it.
+    /// In two steps where a ternary model's file has it in 16 bits or more, else as the file has it.
     #[default]
     Auto,
     /// In four and eight bits: a greedy token reads the four bits of all rows and the eight of the few that may win.
