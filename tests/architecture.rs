@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("rag", &["domain", "error", "process"]),
+    ("sound", &["domain", "error"]),
     (
         "agents",
         &["domain", "error", "config", "store", "process", "fetch"],
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "domain", "error", "config", "store", "process", "fetch", "host", "engines", "rag",
-            "agents", "trust", "mesh",
+            "sound", "agents", "trust", "mesh",
         ],
     ),
     ("api", &["domain", "error", "config", "app"]),
@@ -55,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("process::Command", &["process"]),
     ("Command::new(", &["process"]),
     ("reqwest::", &["fetch"]),
+    ("symphonia::", &["sound/"]),
     ("onebit_kernels::", &["engines/", "app/", "cli/"]),
 ];
 

@@ -41,11 +41,13 @@ mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them
 mod outgrown; // conversations longer than the context: refused, or without their oldest turns
+mod realtime; // live speech over a WebSocket: turns, answers, interruptions
 mod residency; // many models loaded at once
 mod responses; // OpenAI's Responses: items, events, what is kept
 mod routing; // lanes, fall-back, measurements, pins, and what is told of them
 mod scenarios; // forty conversations, the same tokens in every dialect
 mod service; // what systemd hears
+mod speech; // recordings to text: forms, containers, refusals; no model yet
 mod streams; // clients that leave, dawdle and break off; nothing is missing afterwards
 
 // What needs more than this repository; `tests/run` passes --ignored for these.

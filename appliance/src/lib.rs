@@ -17,5 +17,6 @@ pub mod fetch;
 pub mod host;
 pub mod process;
 pub mod rag;
+pub mod sound;
 pub mod store;
 pub mod trust;

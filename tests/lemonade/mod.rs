@@ -3,7 +3,7 @@
 mod hub;
 mod policies;
 mod pulls;
-mod socket;
+pub(crate) mod socket;
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A WebSocket client over a plain socket, as small as the log needs.
+//! A WebSocket client over a plain socket, as small as the log and live speech need.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,11 +9,11 @@ use serde_json::Value;
 /// No message may take longer: a hang is a failure, not a wait.
 const READ_MAX: Duration = Duration::from_secs(60);
 
-pub(super) struct Socket(TcpStream);
+pub(crate) struct Socket(TcpStream);
 
 impl Socket {
     /// Opens a socket; gives the status instead where the server does not switch.
-    pub(super) fn open(address: &str, path: &str, more: &str) -> Result<Socket, u16> {
+    pub(crate) fn open(address: &str, path: &str, more: &str) -> Result<Socket, u16> {
         let mut stream = TcpStream::connect(address).expect("the appliance listens");
         stream
             .set_read_timeout(Some(READ_MAX))
@@ -44,15 +44,23 @@ impl Socket {
         }
     }
 
-    pub(super) fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         // A client's frames are masked; a mask of zeros leaves the text as it is.
-        assert!(text.len() < 126, "short messages only");
-        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        let mut frame = vec![0x81];
+        match u16::try_from(text.len()) {
+            Ok(length @ ..126) => frame.push(0x80 | length as u8),
+            Ok(length) => {
+                frame.push(0x80 | 126);
+                frame.extend(length.to_be_bytes());
+            }
+            Err(_) => panic!("messages of 64 kB at most"),
+        }
+        frame.extend([0; 4]);
         frame.extend_from_slice(text.as_bytes());
         self.0.write_all(&frame).expect("the frame is sent");
     }
 
-    pub(super) fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         let mut bytes = |n: usize| {
             let mut bytes = vec![0; n];
             self.0.read_exact(&mut bytes).expect("a frame");

@@ -18,6 +18,34 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     out
 }
 
+/// Reads text back; `None` when it is no base64. Padding may be missing.
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=').as_bytes();
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    for group in text.chunks(4) {
+        let mut bits = 0;
+        for i in 0..4 {
+            let digit = match group.get(i) {
+                None => 0,
+                Some(c @ b'A'..=b'Z') => c - b'A',
+                Some(c @ b'a'..=b'z') => c - b'a' + 26,
+                Some(c @ b'0'..=b'9') => c - b'0' + 52,
+                Some(b'+') => 62,
+                Some(b'/') => 63,
+                Some(_) => return None,
+            };
+            bits = bits << 6 | u32::from(digit);
+        }
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        match group.len() {
+            // Six bits are no byte.
+            1 => return None,
+            digits => out.extend_from_slice(&bytes[..digits - 1]),
+        }
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,7 +62,12 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(encode(bytes.as_bytes()), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(encode(&[0xfb, 0xff, 0xfe]), "+//+");
+        assert_eq!(decode("+//+"), Some(vec![0xfb, 0xff, 0xfe]));
+        for bad in ["A", "A===", "Zg=x", "ä"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
     }
 }

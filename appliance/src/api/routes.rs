@@ -123,6 +123,23 @@ fn single() -> Vec<Route> {
             Infer,
             openai::embeddings::answer_with_vectors,
         ),
+        route(
+            POST,
+            "/v1/audio/transcriptions",
+            Infer,
+            openai::transcriptions::transcribe,
+        )
+        .whole(),
+        route(
+            POST,
+            "/v1/audio/translations",
+            Infer,
+            openai::transcriptions::translate,
+        )
+        .whole(),
+        route(POST, "/v1/audio/speech", Infer, openai::speech::speak),
+        route(GET, "/v1/audio/voices", Infer, openai::speech::voices),
+        route(GET, "/v1/realtime", Infer, openai::realtime::connect),
         route(GET, "/v1/files", Chat, openai::files::list),
         route(POST, "/v1/files", Chat, openai::files::create).whole(),
         route(GET, "/v1/files/{id}", Chat, openai::files::one),
@@ -349,6 +366,7 @@ fn single() -> Vec<Route> {
         // Lemonade's that stand in one place
         route(GET, "/live", Public, lemonade::health::live),
         route(GET, "/logs/stream", Owner, lemonade::logs::stream),
+        route(GET, "/realtime", Infer, openai::realtime::connect_lemonade),
         route(GET, "/internal/config", Owner, lemonade::params::get),
         route(
             GET,

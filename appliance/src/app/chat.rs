@@ -98,7 +98,9 @@ impl App {
         let usual = super::builtin::usual(model);
         match model.format {
             ModelFormat::Gguf => usual.or(ternary::usual_sampling()),
-            ModelFormat::Flm | ModelFormat::Remote => usual,
+            ModelFormat::Flm | ModelFormat::Remote | ModelFormat::Whisper | ModelFormat::Kokoro => {
+                usual
+            }
         }
     }
 

@@ -35,6 +35,44 @@ pub enum AppError {
     /// The library's reason.
     #[error(transparent)]
     Documents(#[from] super::documents::LibraryError),
+    /// The recording's fault.
+    #[error(transparent)]
+    Sound(#[from] crate::sound::SoundError),
+    /// No model that listens, or none that speaks.
+    #[error("no model for {work} has been brought in yet; run `{command}`")]
+    NoSpeechModel {
+        /// What it would do, as "speech to text".
+        work: &'static str,
+        /// The command that mends it.
+        command: &'static str,
+    },
+    /// A model was named that does something else.
+    #[error("{model} does no {work}; name one that does, or none{}", among(able))]
+    NotForSpeech {
+        /// The model.
+        model: String,
+        /// What was asked, as "speech to text".
+        work: &'static str,
+        /// Models that do it.
+        able: Vec<String>,
+    },
+    /// No such voice.
+    #[error("there is no voice `{voice}`; there are {}", voices.join(", "))]
+    NoVoice {
+        /// What was asked for.
+        voice: String,
+        /// What there is.
+        voices: Vec<String>,
+    },
+    /// The container needs another program.
+    #[error("{0} needs ffmpeg, which is not installed here; install it, or ask for wav or pcm")]
+    NoEncoder(&'static str),
+    /// The recording is larger than a disk should hold of it.
+    #[error("the recording is larger than {bytes_max} bytes; cut it in parts, or code it tighter")]
+    RecordingTooLarge {
+        /// The limit.
+        bytes_max: u64,
+    },
     /// No lane can run the request.
     #[error("no lane can run this: {0}")]
     NoLane(String),
@@ -137,6 +175,13 @@ fn hint(suggestions: &[String]) -> String {
     }
 }
 
+fn among(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!(" of {}", names.join(", ")),
+    }
+}
+
 impl Failing for AppError {
     fn kind(&self) -> Kind {
         match self {
@@ -145,14 +190,20 @@ impl Failing for AppError {
             AppError::Trust(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
-            AppError::NoLane(_)
+            AppError::Sound(error) => error.kind(),
+            AppError::NoSpeechModel { .. } => Kind::Conflict,
+            AppError::RecordingTooLarge { .. } => Kind::TooLarge,
+            AppError::NotForSpeech { .. }
+            | AppError::NoEncoder(_)
+            | AppError::NoLane(_)
             | AppError::NoVocabulary(_)
             | AppError::FillsNoGaps(_)
             | AppError::NoEmbeddings(_) => Kind::Unsupported,
             AppError::ModelNotFound { .. } | AppError::NoModels | AppError::TurnNotFound(_) => {
                 Kind::NotFound
             }
-            AppError::Template { .. }
+            AppError::NoVoice { .. }
+            | AppError::Template { .. }
             | AppError::NotAModel { .. }
             | AppError::BadName(_)
             | AppError::NothingToAnswer
@@ -175,6 +226,11 @@ impl Failing for AppError {
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
             AppError::Documents(error) => error.code(),
+            AppError::Sound(error) => error.code(),
+            AppError::NoSpeechModel { .. } => Some("no_speech_model"),
+            AppError::NotForSpeech { .. } | AppError::NoEncoder(_) => Some("unsupported_operation"),
+            AppError::NoVoice { .. } => Some("voice_not_found"),
+            AppError::RecordingTooLarge { .. } => Some("audio_too_large"),
             AppError::ModelNotFound { .. } | AppError::NoModels => Some("model_not_found"),
             AppError::Template { .. } => Some("template_error"),
             AppError::NotAModel { .. } => Some("not_a_model"),
@@ -211,6 +267,10 @@ impl Failing for AppError {
             | AppError::FillsNoGaps(_)
             | AppError::NoEmbeddings(_) => Some("model"),
             AppError::Template { .. } => Some("messages"),
+            AppError::NoSpeechModel { .. } | AppError::NotForSpeech { .. } => Some("model"),
+            AppError::NoVoice { .. } => Some("voice"),
+            AppError::NoEncoder(_) => Some("response_format"),
+            AppError::Sound(_) | AppError::RecordingTooLarge { .. } => Some("file"),
             _ => None,
         }
     }

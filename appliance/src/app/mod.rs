@@ -34,6 +34,7 @@ mod prompt;
 mod registrations;
 mod remotes;
 mod routing;
+mod speech;
 mod stats;
 mod tokens;
 mod turns;
@@ -75,6 +76,7 @@ pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
 use meter::{Clock, Meter, Outcome, key as rates_key};
 pub use meter::{Decided, LaneNumbers, MeterNumbers, RateNumbers, Series};
+use models::pack_voices;
 pub use models::{ModelStatus, NewModel};
 use outgrown::{has_turns, kept, leave_out, room};
 pub use policy::check_regex;
@@ -83,6 +85,10 @@ pub use registrations::Registered;
 pub use remotes::NewRemote;
 pub use routing::{Explained, Ranked};
 use routing::{Pick, ask_of};
+pub use speech::{
+    Container, Cutter, Ear, Heard, Hearing, ListenAsk, Mouth, Piece, Recording, SpeakAsk, Speaking,
+    Spoken, TEXT_BYTES_MAX, language_name,
+};
 pub use stats::Numbers;
 pub use tokens::{Gap, Token};
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
@@ -96,6 +102,8 @@ pub(crate) use crate::engines::Load;
 pub use crate::engines::pool::ModelState;
 pub use crate::engines::route::{Ask, Preset, Priority};
 pub use crate::host::checks::Check;
+pub use crate::sound::utterances::{UtteranceEvent, UtteranceSettings, Utterances};
+pub use crate::sound::{RATE_HZ as HEARING_HZ, Resampler, SoundError};
 pub use crate::store::{
     BroughtMessage, Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse,
     StoredText, Watch, new_id, now_ms,

@@ -13,7 +13,7 @@ use super::{App, AppError};
 use crate::domain::model::slug;
 use crate::domain::{Model, ModelFormat};
 use crate::engines::pool::{Lease, ModelState};
-use crate::engines::{Load, Task, remote};
+use crate::engines::{Load, Task, kokoro, remote, whisper};
 use crate::store::{new_id, now_ms};
 
 /// Bytes copied and hashed at a time: large enough that system calls do not count.
@@ -192,14 +192,40 @@ impl App {
 
 /// Describes a file, and copies it under its hash.
 fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
-    let model = describe(new)?;
     std::fs::create_dir_all(folder).map_err(file_error("cannot make", folder))?;
+    if new.path.is_dir() {
+        return bring_in_parts(new, folder);
+    }
+    let model = describe(new)?;
     let (path, sha256) = copy_by_hash(&new.path, folder)?;
     Ok(Model {
         path,
         sha256,
         ..model
     })
+}
+
+/// A folder with the parts of a voice model is packed into one file first.
+fn bring_in_parts(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
+    let (graph, voices) = kokoro::archive::parts(&new.path).map_err(|why| AppError::NotAModel {
+        path: new.path.clone(),
+        why: format!("it is a folder, and {why}"),
+    })?;
+    let packed = folder.join(format!(".{}.zip", new_id()?));
+    let whole = pack_voices(&graph, &voices, &packed).and_then(|()| {
+        let path = packed.clone();
+        let name = new.name.clone();
+        bring_in(&NewModel { path, name }, folder)
+    });
+    // It was copied under its hash, or could not be.
+    let _ = std::fs::remove_file(&packed);
+    whole
+}
+
+/// Packs a graph and its voices into one file.
+pub(super) fn pack_voices(graph: &Path, voices: &[PathBuf], to: &Path) -> Result<(), AppError> {
+    let mut file = File::create(to).map_err(file_error("cannot write", to))?;
+    kokoro::archive::pack(graph, voices, &mut file).map_err(file_error("cannot write", to))
 }
 
 /// Describes a file and hashes it where it lies.
@@ -224,6 +250,13 @@ fn describe(new: &NewModel) -> Result<Model, AppError> {
     let metadata = std::fs::metadata(&new.path).map_err(file_error("cannot read", &new.path))?;
     if !metadata.is_file() {
         return Err(wrong("it is not a plain file".to_owned()));
+    }
+    if let Some(head) = whisper_head(&new.path) {
+        return whisper(new, head, metadata.len());
+    }
+    if kokoro::archive::voices(&new.path).is_some() {
+        let facts = ("kokoro", "kokoro", "", ModelFormat::Kokoro);
+        return speech_model(new, facts, metadata.len());
     }
     let gguf = Gguf::open(&new.path).map_err(|error| wrong(error.to_string()))?;
     let shape = shape(&gguf).map_err(wrong)?;
@@ -251,6 +284,46 @@ fn describe(new: &NewModel) -> Result<Model, AppError> {
         context_length: shape.context_length,
         kv_bytes_per_position: shape.kv_bytes_per_position,
         has_template: text("tokenizer.chat_template")?.is_some(),
+        imported_at: now_ms(),
+    })
+}
+
+/// The head of a model of whisper.cpp's; `None` for any other file, of which its own reader says more.
+fn whisper_head(path: &Path) -> Option<whisper::Head> {
+    let mut bytes = [0; whisper::Head::BYTES];
+    File::open(path).ok()?.read_exact(&mut bytes).ok()?;
+    whisper::Head::read(&bytes)
+}
+
+fn whisper(new: &NewModel, head: whisper::Head, file_bytes: u64) -> Result<Model, AppError> {
+    let size = head.size().ok_or_else(|| AppError::NotAModel {
+        path: new.path.clone(),
+        why: "it is a model of whisper.cpp's whose layers no Whisper has".to_owned(),
+    })?;
+    let usual = format!("whisper-{size}");
+    let facts = (&*usual, &*usual, head.quantisation(), ModelFormat::Whisper);
+    speech_model(new, facts, file_bytes)
+}
+
+/// A model that listens or speaks, of its usual name, architecture, quantisation and format.
+fn speech_model(
+    new: &NewModel,
+    (usual, architecture, quantisation, format): (&str, &str, &str, ModelFormat),
+    file_bytes: u64,
+) -> Result<Model, AppError> {
+    let name = new.name.clone().unwrap_or_else(|| usual.to_owned());
+    Ok(Model {
+        id: slug(&name).ok_or_else(|| AppError::BadName(name.clone()))?,
+        name,
+        format,
+        path: PathBuf::new(),
+        file_bytes,
+        sha256: String::new(),
+        architecture: architecture.to_owned(),
+        quantisation: quantisation.to_owned(),
+        context_length: 0,
+        kv_bytes_per_position: 0,
+        has_template: false,
         imported_at: now_ms(),
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response};
@@ -76,32 +77,46 @@ impl Client {
     pub(super) async fn upload(&self, path: &str, file: &Path) -> Result<Value, Failed> {
         let cannot = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
         let opened = tokio::fs::File::open(file).await.map_err(cannot)?;
-        let pieces = futures_util::stream::try_unfold(opened, |mut file| async move {
-            let mut piece = bytes::BytesMut::with_capacity(PIECE);
-            let n = file.read_buf(&mut piece).await?;
-            Ok::<_, std::io::Error>((n > 0).then(|| (Frame::data(piece.freeze()), file)))
-        });
-        let body = StreamBody::new(Box::pin(pieces));
+        let body = StreamBody::new(Box::pin(pieces(opened)));
         whole(self.call(Method::POST, path, body).await?).await
+    }
+
+    /// Posts a form of text fields and one file, whose bytes go out as they are read.
+    pub(super) async fn form(
+        &self,
+        path: &str,
+        fields: &[(&str, String)],
+        file: &Path,
+    ) -> Result<Value, Failed> {
+        let mark = format!("onebit-{}", crate::app::new_id()?);
+        let mut head = String::new();
+        for (name, value) in fields {
+            head.push_str(&format!(
+                "--{mark}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            ));
+        }
+        head.push_str(&format!(
+            "--{mark}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        ));
+        let tail = format!("\r\n--{mark}--\r\n");
+        let cannot = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
+        let opened = tokio::fs::File::open(file).await.map_err(cannot)?;
+        let ends = [Bytes::from(head), Bytes::from(tail)];
+        let [head, tail] = ends.map(|end| stream::iter([Ok(Frame::data(end))]));
+        let body = StreamBody::new(Box::pin(head.chain(pieces(opened)).chain(tail)));
+        let kind = format!("multipart/form-data; boundary={mark}");
+        whole(self.call_as(Method::POST, path, &kind, body).await?).await
+    }
+
+    /// Writes the answer to a post into a file; returns its size.
+    pub(super) async fn save(&self, path: &str, body: &Value, file: &Path) -> Result<u64, Failed> {
+        write_to(self.send(Method::POST, path, Some(body)).await?, file).await
     }
 
     /// Writes an answer's body into a file; returns its size.
     pub(super) async fn download(&self, path: &str, file: &Path) -> Result<u64, Failed> {
-        let response = self.send(Method::GET, path, None).await?;
-        if !response.status().is_success() {
-            return Err(refusal(&whole_body(response).await?));
-        }
-        let mut out = tokio::fs::File::create(file).await?;
-        let mut body = response.into_body();
-        let mut written = 0;
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                out.write_all(&data).await?;
-                written += data.len() as u64;
-            }
-        }
-        out.sync_all().await?;
-        Ok(written)
+        write_to(self.send(Method::GET, path, None).await?, file).await
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failed> {
@@ -146,6 +161,20 @@ impl Client {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Failed>,
     {
+        self.call_as(method, path, "application/json", body).await
+    }
+
+    async fn call_as<B>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: B,
+    ) -> Result<Response<Incoming>, Failed>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Failed>,
+    {
         let stream = TcpStream::connect(self.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -155,7 +184,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
-            .header("content-type", "application/json");
+            .header("content-type", kind);
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -198,6 +227,34 @@ impl EventStream {
         let line: Vec<u8> = self.buffer.drain(..=end).collect();
         Some(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
+}
+
+/// A file's bytes as they are read.
+fn pieces(
+    file: tokio::fs::File,
+) -> impl futures_util::Stream<Item = std::io::Result<Frame<Bytes>>> + Send {
+    stream::try_unfold(file, |mut file| async move {
+        let mut piece = bytes::BytesMut::with_capacity(PIECE);
+        let n = file.read_buf(&mut piece).await?;
+        Ok((n > 0).then(|| (Frame::data(piece.freeze()), file)))
+    })
+}
+
+async fn write_to(response: Response<Incoming>, file: &Path) -> Result<u64, Failed> {
+    if !response.status().is_success() {
+        return Err(refusal(&whole_body(response).await?));
+    }
+    let mut out = tokio::fs::File::create(file).await?;
+    let mut body = response.into_body();
+    let mut written = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            out.write_all(&data).await?;
+            written += data.len() as u64;
+        }
+    }
+    out.sync_all().await?;
+    Ok(written)
 }
 
 async fn whole_body(response: Response<Incoming>) -> Result<Value, Failed> {

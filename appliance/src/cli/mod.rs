@@ -24,6 +24,7 @@ mod remote;
 mod route;
 mod serve;
 mod service;
+mod speech;
 mod status;
 mod update;
 
@@ -99,6 +100,10 @@ enum Command {
     /// The library: add, list, search and ask documents.
     #[command(subcommand)]
     Docs(docs::DocsCommand),
+    /// Write down what is said in a recording.
+    Transcribe(speech::TranscribeArgs),
+    /// Say a text, into a sound file.
+    Speak(speech::SpeakArgs),
     /// Tell where a request would run, and why.
     Route(route::RouteArgs),
     /// Keep a model loaded.
@@ -219,6 +224,8 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         }
         Command::Remote(args) => remote::run(config, args, json).await,
         Command::Docs(command) => docs::run(config, command, json).await,
+        Command::Transcribe(args) => speech::transcribe(config, args, json).await,
+        Command::Speak(args) => speech::speak(config, args, json).await,
         Command::Route(args) => route::run(config, args, json).await,
         Command::Pin { model } => choices::pin(config, &model, true, json).await,
         Command::Unpin { model } => choices::pin(config, &model, false, json).await,

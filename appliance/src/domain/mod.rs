@@ -10,6 +10,7 @@ pub mod machine;
 pub mod model;
 pub mod peer;
 pub mod policy;
+pub mod speech;
 
 pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Overflow, Piece, Role,
@@ -21,3 +22,4 @@ pub use library::{Citation, Collection, Document, Shelf};
 pub use machine::Machine;
 pub use model::{Model, ModelFormat};
 pub use peer::{Peer, PersonId, Scope, Transport};
+pub use speech::{ListenRequest, Segment, Sound, SpeakRequest, Transcript, Word};

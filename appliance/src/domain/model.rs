@@ -11,6 +11,10 @@ pub enum ModelFormat {
     Flm,
     /// A model on another server; its path is that server's address.
     Remote,
+    /// One file of whisper.cpp's: speech to text.
+    Whisper,
+    /// One archive with Kokoro's graph and its voices: text to speech.
+    Kokoro,
 }
 
 impl ModelFormat {
@@ -20,14 +24,22 @@ impl ModelFormat {
             ModelFormat::Gguf => "gguf",
             ModelFormat::Flm => "flm",
             ModelFormat::Remote => "remote",
+            ModelFormat::Whisper => "whisper",
+            ModelFormat::Kokoro => "kokoro",
         }
     }
 
     /// Reads the name back.
     pub fn parse(text: &str) -> Option<ModelFormat> {
-        [ModelFormat::Gguf, ModelFormat::Flm, ModelFormat::Remote]
-            .into_iter()
-            .find(|format| format.as_str() == text)
+        [
+            ModelFormat::Gguf,
+            ModelFormat::Flm,
+            ModelFormat::Remote,
+            ModelFormat::Whisper,
+            ModelFormat::Kokoro,
+        ]
+        .into_iter()
+        .find(|format| format.as_str() == text)
     }
 }
 

@@ -147,9 +147,9 @@ struct Up {
     exit: watch::Receiver<Option<Exit>>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     recipe: Recipe,
-    children: Children,
+    pub(super) children: Children,
     facts: Facts,
     life: watch::Sender<Life>,
     /// The running child's log and number.
@@ -167,7 +167,7 @@ struct Shared {
 
 /// A model in a child process. Dropping it stops the child.
 pub struct ChildSession {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Dropped with the session, which ends [`live`].
     _alive: mpsc::Sender<()>,
 }
@@ -319,7 +319,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A place in the queue; dropping it leaves the queue.
-struct Ticket(Arc<Shared>);
+pub(super) struct Ticket(Arc<Shared>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
@@ -328,7 +328,7 @@ impl Drop for Ticket {
 }
 
 /// A request in work; dropping it frees the slot.
-struct Working {
+pub(super) struct Working {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
 }
@@ -340,7 +340,7 @@ impl Drop for Working {
 }
 
 impl Shared {
-    fn enter(self: &Arc<Self>) -> Result<Ticket, EngineError> {
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Ticket, EngineError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(self.clone());
         // Whoever finds a free slot leaves the queue at once.
@@ -350,7 +350,7 @@ impl Shared {
         Ok(ticket)
     }
 
-    async fn work(self: &Arc<Self>, ticket: Ticket) -> Result<Working, EngineError> {
+    pub(super) async fn work(self: &Arc<Self>, ticket: Ticket) -> Result<Working, EngineError> {
         let permit = self
             .slots
             .clone()
@@ -385,7 +385,7 @@ impl Shared {
 
     /// Runs `attempt` against the running child until it succeeds, fails for good, or has shown its
     /// first byte. A death of the child ends an attempt at once, whatever its connection thinks.
-    async fn attempts<T, F: Future<Output = Result<T, UpstreamError>>>(
+    pub(super) async fn attempts<T, F: Future<Output = Result<T, UpstreamError>>>(
         &self,
         mut attempt: impl FnMut(Upstream) -> F,
         shown: impl Fn() -> bool,

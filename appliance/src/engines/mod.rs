@@ -33,7 +33,10 @@ use onebit_kernels::threads::Threads;
 
 use self::lanes::Lane;
 use crate::config::TernaryConfig;
-use crate::domain::{ChatEvent, ChatRequest, Input, Machine, Model, ModelFormat};
+use crate::domain::{
+    ChatEvent, ChatRequest, Input, ListenRequest, Machine, Model, ModelFormat, Sound, SpeakRequest,
+    Transcript,
+};
 use crate::error::{Failing, Kind};
 use crate::fetch::Fetch;
 
@@ -43,6 +46,8 @@ pub const ENGINES: &[&dyn Engine] = &[
     &llama_server::LlamaServer,
     &flm::Flm,
     &remote::Remote,
+    &whisper::Whisper,
+    &kokoro::Kokoro,
 ];
 
 // Commands build and list engines without knowing how processes are made.
@@ -59,6 +64,10 @@ pub enum Task {
     Count,
     /// Vectors from text.
     Embed,
+    /// Text from speech.
+    Transcribe,
+    /// Speech from text.
+    Speak,
 }
 
 /// What an engine is, as plain data: read by listings, `doctor` and the contract test alike.
@@ -231,6 +240,23 @@ pub trait Session: Send + Sync {
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, EngineError>> {
         let _ = texts;
         Box::pin(async { Err(EngineError::Unsupported(Task::Embed)) })
+    }
+
+    /// Writes down what is said in a recording of at most a window.
+    fn transcribe(&self, request: ListenRequest) -> BoxFuture<'_, Result<Transcript, EngineError>> {
+        let _ = request;
+        Box::pin(async { Err(EngineError::Unsupported(Task::Transcribe)) })
+    }
+
+    /// Says a sentence or less.
+    fn speak(&self, request: SpeakRequest) -> BoxFuture<'_, Result<Sound, EngineError>> {
+        let _ = request;
+        Box::pin(async { Err(EngineError::Unsupported(Task::Speak)) })
+    }
+
+    /// The voices that it speaks with, the usual one first; none for what does not speak.
+    fn voices(&self) -> &[String] {
+        &[]
     }
 }
 

@@ -29,13 +29,7 @@ pub struct Program {
 pub struct Programs(BTreeMap<&'static str, Program>);
 
 /// Every program an engine of ours may run.
-pub const NAMES: [&str; 5] = [
-    "llama-server",
-    "whisper-server",
-    "sd-server",
-    "kokoro-server",
-    "flm",
-];
+pub const NAMES: [&str; 4] = ["llama-server", "whisper-server", "sd-server", "flm"];
 
 impl Programs {
     /// Where packages put the engines that come with us.

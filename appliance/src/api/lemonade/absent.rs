@@ -9,21 +9,11 @@ use serde_json::json;
 use super::super::failure::json as answer;
 
 /// Method, path below the prefix (`*` for the rest), and why it does nothing here.
-const ABSENT: [(&str, &str, &str); 21] = [
+const ABSENT: [(&str, &str, &str); 18] = [
     (
         "POST",
         "/classify",
         "no engine here runs classifiers; ask a chat model with a JSON schema",
-    ),
-    (
-        "POST",
-        "/audio/transcriptions",
-        "no engine here turns speech into text yet",
-    ),
-    (
-        "POST",
-        "/audio/speech",
-        "no engine here turns text into speech yet",
     ),
     ("POST", "/audio/generations", "no engine here makes sounds"),
     (
@@ -43,11 +33,6 @@ const ABSENT: [(&str, &str, &str); 21] = [
         "no engine here enlarges pictures",
     ),
     ("POST", "/3d/generations", "no engine here makes meshes"),
-    (
-        "GET",
-        "/realtime",
-        "no engine here turns speech into text yet",
-    ),
     (
         "POST",
         "/install/dry-run",

@@ -3,7 +3,10 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::super::openai::{chat_operation, embeddings_operation, models_operation};
+use super::super::openai::{
+    chat_operation, embeddings_operation, models_operation, realtime_operation, speech_operation,
+    transcription_operation,
+};
 use super::super::openapi::{
     Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
 };
@@ -29,6 +32,9 @@ pub(in super::super) fn describe() -> Part {
             operations.extend(at("/chat/completions").map(chat_operation));
             operations.extend(at("/embeddings").map(embeddings_operation));
             operations.extend(at("/models").map(models_operation));
+            operations.extend(at("/audio/transcriptions").map(transcription_operation));
+            operations.extend(at("/audio/speech").map(speech_operation));
+            operations.extend(at("/realtime").map(realtime_operation));
             for (method, rest, summary) in [
                 (Method::GET, "/models/{*id}", "One model"),
                 (Method::POST, "/completions", "Goes on with a text"),
@@ -44,6 +50,7 @@ pub(in super::super) fn describe() -> Part {
         }
     }
     operations.extend(single());
+    operations.push(realtime_operation("/realtime"));
     Part {
         name: "Lemonade",
         prefix: "Lemonade",

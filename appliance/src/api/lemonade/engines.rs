@@ -75,7 +75,7 @@ const BACKENDS: [Backend; 7] = [
     Backend {
         recipe: "kokoro",
         backend: "cpu",
-        program: Some("kokoro-server"),
+        program: None,
         devices: &["cpu"],
     },
 ];

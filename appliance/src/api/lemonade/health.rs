@@ -122,6 +122,7 @@ fn device(engine: &str, format: ModelFormat) -> &'static str {
         ("ternary", _) => "cpu",
         (_, ModelFormat::Flm) => "npu",
         (_, ModelFormat::Remote) => "cloud",
+        (_, ModelFormat::Whisper | ModelFormat::Kokoro) => "cpu",
         (_, ModelFormat::Gguf) => "gpu cpu",
     }
 }

@@ -43,14 +43,18 @@ pub(super) fn recipe(model: &Model) -> &'static str {
         ModelFormat::Gguf => "llamacpp",
         ModelFormat::Flm => "flm",
         ModelFormat::Remote => "cloud",
+        ModelFormat::Whisper => "whispercpp",
+        ModelFormat::Kokoro => "kokoro",
     }
 }
 
 /// What a model does, by Lemonade's names.
 pub(super) fn kind(model: &Model) -> &'static str {
-    match model.architecture.contains("bert") {
-        true => "embedding",
-        false => "llm",
+    match model.format {
+        ModelFormat::Whisper => "transcription",
+        ModelFormat::Kokoro => "tts",
+        _ if model.architecture.contains("bert") => "embedding",
+        _ => "llm",
     }
 }
 
@@ -62,8 +66,10 @@ pub(super) fn checkpoint(model: &Model) -> String {
 }
 
 fn labels(model: &Model, details: &Details) -> Vec<&'static str> {
-    if kind(model) == "embedding" {
-        return vec!["embeddings"];
+    match kind(model) {
+        "embedding" => return vec!["embeddings"],
+        kind @ ("transcription" | "tts") => return vec![kind],
+        _ => {}
     }
     let mut labels = vec!["chat"];
     if model.has_template {

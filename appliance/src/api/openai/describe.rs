@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::openapi::{
     Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
 };
-use super::{chat, completions, embeddings, responses, vector_stores};
+use super::{chat, completions, embeddings, responses, speech, vector_stores};
 
 /// The routes of this folder.
 pub(in super::super) fn describe() -> Part {
@@ -63,6 +63,33 @@ pub(in super::super) fn describe() -> Part {
                     ("has_more", truth()),
                 ]),
             ),
+            transcription_operation("/v1/audio/transcriptions"),
+            Operation::post(
+                "/v1/audio/translations",
+                "What is said in a recording, in English",
+            )
+            .writes(transcript())
+            .text(200, "text/plain; charset=utf-8"),
+            speech_operation("/v1/audio/speech"),
+            Operation::get("/v1/audio/voices", "The voices, the usual one first")
+                .reads(
+                    "model",
+                    text(),
+                    "of this model; the first that speaks without it",
+                )
+                .writes(object([
+                    ("object", words(&["list"])),
+                    ("model", text()),
+                    (
+                        "data",
+                        list(object([
+                            ("id", text()),
+                            ("name", text()),
+                            ("language", text()),
+                        ])),
+                    ),
+                ])),
+            realtime_operation("/v1/realtime"),
             Operation::get("/v1/files", "Documents as files").writes(listed(file())),
             Operation::post("/v1/files", "Adds a file of a form").writes(file()),
             Operation::get("/v1/files/{id}", "One file").writes(file()),
@@ -148,6 +175,50 @@ pub(in super::super) fn describe() -> Part {
             ),
         ],
     }
+}
+
+/// `POST …/audio/transcriptions`, wherever it stands.
+pub(in super::super) fn transcription_operation(path: &'static str) -> Operation {
+    Operation::post(path, "What is said in a recording")
+        .writes(transcript())
+        .text(200, "text/plain; charset=utf-8")
+        .streams([(
+            "",
+            object([(
+                "type",
+                words(&["transcript.text.delta", "transcript.text.done"]),
+            )]),
+        )])
+}
+
+/// `POST …/audio/speech`, wherever it stands.
+pub(in super::super) fn speech_operation(path: &'static str) -> Operation {
+    Operation::post(path, "A text as speech")
+        .takes::<speech::SpeechBody>()
+        .text(200, "audio/*")
+        .streams([(
+            "",
+            object([("type", words(&["speech.audio.delta", "speech.audio.done"]))]),
+        )])
+}
+
+/// `WS …/realtime`, wherever it stands.
+pub(in super::super) fn realtime_operation(path: &'static str) -> Operation {
+    Operation::get(
+        path,
+        "A conversation by voice, or a live transcript (WebSocket)",
+    )
+    .reads(
+        "model",
+        text(),
+        "the model that answers, or one that listens",
+    )
+    .reads("intent", text(), "transcription: nothing is answered")
+    .status(101)
+}
+
+fn transcript() -> Value {
+    object([("text", text())])
 }
 
 fn listed(of: Value) -> Value {

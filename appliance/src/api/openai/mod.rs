@@ -9,12 +9,16 @@ mod messages;
 pub(super) mod models;
 pub(super) mod moderations;
 mod options;
+pub(super) mod realtime;
 pub(super) mod responses;
+pub(super) mod speech;
 mod tools;
+pub(super) mod transcriptions;
 pub(super) mod vector_stores;
 
 pub(super) use describe::{
     chat_operation, chunk_schema, describe, embeddings_operation, error_schema, models_operation,
+    realtime_operation, speech_operation, transcription_operation,
 };
 
 use serde::Serialize;

@@ -4,7 +4,7 @@ use axum::http::Method;
 
 use super::super::{lemonade, llamacpp, openai, shared};
 use super::{Route, route};
-use crate::domain::Scope::{Chat, Owner, Public};
+use crate::domain::Scope::{Chat, Infer, Owner, Public};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -209,6 +209,25 @@ macro_rules! openai_below {
                 Chat,
                 openai::embeddings::answer_with_vectors,
             ),
+            route(
+                GET,
+                concat!($prefix, "/realtime"),
+                Infer,
+                openai::realtime::connect_lemonade,
+            ),
+            route(
+                POST,
+                concat!($prefix, "/audio/speech"),
+                Infer,
+                openai::speech::speak,
+            ),
+            route(
+                POST,
+                concat!($prefix, "/audio/transcriptions"),
+                Infer,
+                openai::transcriptions::transcribe,
+            )
+            .whole(),
         ]
     };
 }

@@ -7,6 +7,7 @@ mod cached;
 mod choose;
 mod curated;
 mod download;
+mod speech;
 
 use std::sync::Arc;
 
@@ -292,12 +293,14 @@ impl App {
     ) -> Result<Model, AppError> {
         let hub = self.hub()?;
         let files = hub.list(source).await?;
-        let choice = choose(
-            source,
-            &files,
-            super::machine(self.inner.cores).memory_available_bytes,
-        )?;
-        if choice.files.len() > 1 {
+        let voiced = speech::choose(source, &files)?;
+        let spoken = voiced.is_some();
+        let room = super::machine(self.inner.cores).memory_available_bytes;
+        let choice = match voiced {
+            Some(choice) => choice,
+            None => choose(source, &files, room)?,
+        };
+        if choice.files.len() > 1 && !spoken {
             let parts = choice.files.len();
             return Err(CatalogError::InParts {
                 repo: source.repo.clone(),
@@ -305,9 +308,11 @@ impl App {
             }
             .into());
         }
+        let given = name.clone();
         let name = name.or_else(|| usual_name(source, &choice));
         let cache = &self.config().hub.cache;
-        let here = choice.files.first();
+        // A model that speaks is made of several.
+        let here = choice.files.first().filter(|_| !spoken);
         if let Some(path) = here.and_then(|file| cached::blob(cache, source, file)) {
             tracing::info!(path = %path.display(), "the file is in the hub's cache already");
             progress.take_whole(choice.bytes());
@@ -329,13 +334,17 @@ impl App {
             .join("pulls")
             .join(source.repo.replace('/', "_"));
         let paths = download(&hub, source, &choice.files, &folder, progress).await?;
-        let path = paths
-            .into_iter()
-            .next()
-            .ok_or_else(|| CatalogError::NothingToRun {
+        let Some((first, rest)) = paths.split_first() else {
+            return Err(CatalogError::NothingToRun {
                 repo: source.repo.clone(),
                 found: Vec::new(),
-            })?;
+            }
+            .into());
+        };
+        if spoken {
+            return self.import_spoken(first, rest, given, &folder).await;
+        }
+        let path = first.clone();
         let model = self
             .import(NewModel {
                 path: path.clone(),

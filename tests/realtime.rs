@@ -1,0 +1,189 @@
+//! Live speech over a WebSocket: turns found by who speaks, written down, answered, interrupted.
+//!
+//! The listening engine is the fake one; what answers is the model that comes with the program, as text.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
+
+use serde_json::{Value, json};
+
+use crate::lemonade::socket::Socket;
+use crate::speech::{HEARD, listening, voice};
+use crate::support::App;
+
+/// Base64 of samples of 16 bits.
+fn coded(samples: &[f32]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = samples
+        .iter()
+        .flat_map(|x| ((x * 32767.0) as i16).to_le_bytes())
+        .collect();
+    // Whole groups of three, so there is no padding.
+    let groups = bytes.chunks_exact(3);
+    groups
+        .flat_map(|group| {
+            let bits = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
+            [18, 12, 6, 0].map(|shift| char::from(ALPHABET[(bits >> shift & 63) as usize]))
+        })
+        .collect()
+}
+
+/// Sends sound as a microphone does: a tenth of a second at a time.
+fn append(socket: &mut Socket, samples: &[f32], rate: usize) {
+    for piece in samples.chunks(rate / 10 / 3 * 3) {
+        socket
+            .send(&json!({"type": "input_audio_buffer.append", "audio": coded(piece)}).to_string());
+    }
+}
+
+/// Reads on until an event of a type comes; gives all that came.
+fn until(socket: &mut Socket, kind: &str) -> Vec<Value> {
+    let mut events = Vec::new();
+    loop {
+        let event = socket.next();
+        assert_ne!(event["type"], "error", "{event}");
+        let ended = event["type"] == kind;
+        events.push(event);
+        if ended {
+            return events;
+        }
+    }
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events
+        .iter()
+        .filter_map(|event| event["type"].as_str())
+        .collect()
+}
+
+#[test]
+fn turns_are_written_down_as_lemonade_does_it() {
+    let app = listening();
+    for path in [
+        "/realtime",
+        "/api/v1/realtime?model=whisper-tiny.en",
+        "/v1/realtime?model=whisper-tiny.en",
+    ] {
+        let mut socket = Socket::open(app.address(), path, "").unwrap();
+        let created = until(&mut socket, "session.created");
+        assert_eq!(
+            created[0]["session"]["audio"]["input"]["format"]["rate"], 16_000,
+            "{path}"
+        );
+        socket.send(
+            r#"{"type":"session.update","session":{"turn_detection":{"silence_duration_ms":300}}}"#,
+        );
+        until(&mut socket, "session.updated");
+        let mut sound = vec![0.0; 8000];
+        sound.extend(voice(2, 16_000));
+        sound.extend(vec![0.0; 16_000]);
+        append(&mut socket, &sound, 16_000);
+        let events = until(
+            &mut socket,
+            "conversation.item.input_audio_transcription.completed",
+        );
+        assert_eq!(
+            kinds(&events),
+            [
+                "input_audio_buffer.speech_started",
+                "input_audio_buffer.speech_stopped",
+                "input_audio_buffer.committed",
+                "conversation.item.added",
+                "conversation.item.input_audio_transcription.delta",
+                "conversation.item.input_audio_transcription.completed",
+            ]
+        );
+        let item = &events[0]["item_id"];
+        assert!(
+            events[1..]
+                .iter()
+                .all(|event| event["item_id"] == *item || event["item"]["id"] == *item)
+        );
+        assert_eq!(events[5]["transcript"], HEARD);
+    }
+}
+
+#[test]
+fn a_committed_turn_is_written_down_and_an_empty_one_refused() {
+    let app = listening();
+    let mut socket = Socket::open(app.address(), "/realtime", "").unwrap();
+    until(&mut socket, "session.created");
+    socket.send(r#"{"type":"session.update","session":{"turn_detection":null}}"#);
+    until(&mut socket, "session.updated");
+    socket.send(r#"{"type":"input_audio_buffer.commit","event_id":"e1"}"#);
+    let refused = socket.next();
+    assert_eq!(refused["error"]["code"], "input_audio_buffer_commit_empty");
+    assert_eq!(refused["error"]["event_id"], "e1");
+    append(&mut socket, &voice(1, 16_000), 16_000);
+    socket.send(r#"{"type":"input_audio_buffer.commit"}"#);
+    let events = until(
+        &mut socket,
+        "conversation.item.input_audio_transcription.completed",
+    );
+    assert_eq!(events.last().unwrap()["transcript"], HEARD);
+    for bad in [
+        "{",
+        r#"{"type":"sing"}"#,
+        r#"{"type":"response.create"}"#,
+        r#"{"type":"input_audio_buffer.append","audio":"?"}"#,
+    ] {
+        socket.send(bad);
+        assert_eq!(socket.next()["type"], "error", "{bad}");
+    }
+}
+
+#[test]
+fn a_session_without_a_model_that_listens_says_so_at_once() {
+    let app = App::empty();
+    let mut socket = Socket::open(app.address(), "/v1/realtime?intent=transcription", "").unwrap();
+    until(&mut socket, "session.created");
+    let told = socket.next();
+    assert_eq!(told["error"]["code"], "no_speech_model");
+    assert!(
+        told["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("onebit pull"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_typed_question_is_answered_as_text_and_can_be_cancelled() {
+    let app = App::fresh();
+    let mut socket = Socket::open(app.address(), "/v1/realtime?model=gpt-realtime", "").unwrap();
+    until(&mut socket, "session.created");
+    // No model that listens is here, which is told and does not matter.
+    assert_eq!(socket.next()["error"]["code"], "no_speech_model");
+    socket.send(
+        r#"{"type":"session.update","session":{"type":"realtime","output_modalities":["text"]}}"#,
+    );
+    until(&mut socket, "session.updated");
+    let ask = r#"{"type":"conversation.item.create","item":{"type":"message","role":"user","content":[{"type":"input_text","text":"Name a colour."}]}}"#;
+    socket.send(ask);
+    until(&mut socket, "conversation.item.done");
+    socket.send(r#"{"type":"response.create","response":{"max_output_tokens":16}}"#);
+    let events = until(&mut socket, "response.done");
+    let said: String = events
+        .iter()
+        .filter(|e| e["type"] == "response.output_text.delta")
+        .filter_map(|e| e["delta"].as_str())
+        .collect();
+    let done = &events.last().unwrap()["response"];
+    assert!(!said.is_empty());
+    assert_eq!(done["output"][0]["content"][0]["text"], said.as_str());
+    assert!(done["usage"]["output_tokens"].as_u64().unwrap() <= 16);
+    // The next one is stopped at its first word.
+    socket.send(ask);
+    until(&mut socket, "conversation.item.done");
+    socket.send(r#"{"type":"response.create","response":{"max_output_tokens":400}}"#);
+    until(&mut socket, "response.output_text.delta");
+    socket.send(r#"{"type":"response.cancel"}"#);
+    let events = until(&mut socket, "response.done");
+    let ended = &events.last().unwrap()["response"];
+    // It may have ended in the same moment.
+    assert!(
+        ended["status"] == "cancelled" || ended["status"] == "completed",
+        "{ended}"
+    );
+    assert_eq!(ended["output"][0]["role"], "assistant");
+}
