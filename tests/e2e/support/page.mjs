@@ -22,8 +22,8 @@ export const shut = async () => {
 };
 
 /** Opens `base` and hands the page to `body`; what went wrong meanwhile fails the test. `allow` forgives console lines. */
-export async function withPage(base, { screen = 'desktop', allow = [], ...options }, body) {
-  const context = await (await launch()).newContext({ ...SCREENS[screen], locale: 'en-GB', reducedMotion: 'reduce', serviceWorkers: 'block', ...options });
+export async function withPage(base, { screen = 'desktop', allow = [], browser: own, ...options }, body) {
+  const context = await (own ?? (await launch())).newContext({ ...SCREENS[screen], locale: 'en-GB', reducedMotion: 'reduce', serviceWorkers: 'block', ...options });
   const wrong = [];
   const origin = new URL(base).origin;
   context.on('request', (request) => {

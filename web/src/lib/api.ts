@@ -23,8 +23,8 @@ export async function send(method: string, path: string, body?: unknown, init: R
       method,
       cache: 'no-store',
       ...init,
-      headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...init.headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { ...(body === undefined || body instanceof FormData ? {} : { 'content-type': 'application/json' }), ...init.headers },
+      body: body === undefined || body instanceof FormData ? body : JSON.stringify(body),
     });
   } catch (cause) {
     if (cause instanceof DOMException && cause.name === 'AbortError') throw cause;
@@ -140,6 +140,20 @@ export function sendDocument(file: File, told: (share: number) => void): Promise
     };
     request.send(file);
   });
+}
+
+/** What is said in a recording. */
+export async function transcribe(sound: Blob): Promise<string> {
+  const form = new FormData();
+  form.set('file', sound, 'speech.wav');
+  return (await json<{ text: string }>('POST', '../v1/audio/transcriptions', form)).text;
+}
+
+/** A text as samples of 16 bits, as they are made, and their rate. */
+export async function speak(text: string, signal: AbortSignal): Promise<{ body: ReadableStream<Uint8Array>; rate: number }> {
+  const response = await send('POST', '../v1/audio/speech', { input: text, response_format: 'pcm' }, { signal });
+  if (!response.body) throw new ApiError(0, 'unreachable', 'the answer had no body');
+  return { body: response.body, rate: Number(response.headers.get('x-onebit-sample-rate')) || 24000 };
 }
 
 export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
