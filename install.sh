@@ -50,7 +50,7 @@ Usage: install.sh [options]              fetch the newest release, install and s
   --model FILE     import this GGUF file too; the small built-in model is always there
   --with-smollm2   with --source: fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
   --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
-  --listen A:P     address to serve on (default 127.0.0.1:8000)
+  --listen A:P     the only address to serve on (default: all of this machine's, 8000 and 8443)
   --open-firewall  let the local network in (firewalld or ufw)
   --no-service     start in the background instead of as a systemd service
   --no-start       install only
@@ -105,7 +105,7 @@ sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 options() {
     action=release file='' sha256='' from=$RELEASES channel=stable version='' model='' want_smollm2=no
-    prefix='' listen=127.0.0.1:8000 want_service=yes want_start=yes want_firewall=no purge=no json=no dry_run=no
+    prefix='' listen='' want_service=yes want_start=yes want_firewall=no purge=no json=no dry_run=no
     while [ $# -gt 0 ]; do
         case $1 in
             --source) action=source ;;
@@ -156,7 +156,9 @@ options() {
     if [ "$want_smollm2" = yes ] && [ "$action" != source ]; then
         die '--with-smollm2 goes with --source; an installed onebit brings any model by its command pull'
     fi
-    case $listen in *:*[0-9]) ;; *) die "--listen $listen is not ADDRESS:PORT" ;; esac
+    case $listen in '' | *:*[0-9]) ;; *) die "--listen $listen is not ADDRESS:PORT" ;; esac
+    # Where this machine itself finds it; the settings say more than one place when nothing is given here.
+    here=${listen:-127.0.0.1:8000}
     [ -z "$model" ] || [ -f "$model" ] || die "--model $model: no such file"
 }
 
@@ -215,8 +217,8 @@ needs() {
     say "    data      $data"
     say "    caches    $cache, ${CARGO_HOME:-$HOME/.cargo}"
     case $service in
-        none) say "    starts    in the background, at http://$listen/app" ;;
-        *) say "    starts    as a systemd $service service, at http://$listen/app" ;;
+        none) say "    starts    in the background, at http://$here/app" ;;
+        *) say "    starts    as a systemd $service service, at http://$here/app" ;;
     esac
     say "    needs     ${packages:-no packages}$([ "$want_rustup" = no ] || printf ', Rust by rustup')$(
         [ "$want_node" = no ] || printf ', Node.js from %s' "$NODE_PACKAGE")"
@@ -382,8 +384,8 @@ can_run() {
     say "    program   $binary (alias $alias)"
     say "    data      $data"
     case $service in
-        none) say "    starts    in the background, at http://$listen/app" ;;
-        *) say "    starts    as a systemd $service service, at http://$listen/app" ;;
+        none) say "    starts    in the background, at http://$here/app" ;;
+        *) say "    starts    as a systemd $service service, at http://$here/app" ;;
     esac
 }
 
@@ -513,15 +515,17 @@ install_engines() {
 # Lets the local network reach the port; only when asked to.
 open_firewall() {
     [ "$want_firewall" = yes ] || return 0
-    port=${listen##*:}
+    ports='8000 8443'
+    [ -z "$listen" ] || ports=${listen##*:}
     if have firewall-cmd && firewall-cmd -q --state 2>/dev/null; then
-        step "firewall: port $port for the local network"
-        as_root firewall-cmd -q --permanent --add-port="$port/tcp"
+        step "firewall: $ports for the local network"
+        for port in $ports; do as_root firewall-cmd -q --permanent --add-port="$port/tcp"; done
+        as_root firewall-cmd -q --permanent --add-service=mdns
         as_root firewall-cmd -q --reload
     elif have ufw; then
-        step "firewall: port $port for the local network"
+        step "firewall: $ports for the local network"
         for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
-            as_root ufw allow proto tcp from "$net" to any port "$port" comment onebit
+            for port in $ports; do as_root ufw allow proto tcp from "$net" to any port "$port" comment onebit; done
         done
     else
         say 'note: neither firewalld nor ufw is here; no firewall was changed'
@@ -608,7 +612,7 @@ start() {
             [ "$service" = system ] || template=$units/onebit-user.service
             # A group that does not exist would keep the service from starting.
             device_groups=$(for name in render video; do getent group "$name" >/dev/null && printf '%s ' "$name"; done)
-            sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" -e "s|@LISTEN@|$listen|g" "$template" >"$unit"
+            sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" -e "s|@LISTEN@|${listen:+--listen $listen }|g" "$template" >"$unit"
         fi
         service_control daemon-reload
         service_control enable onebit.service
@@ -622,11 +626,11 @@ start() {
     stop_background
     step "starting in the background"
     if [ "$dry_run" = yes ]; then
-        say "    would run: $binary serve --listen $listen --data $data"
+        say "    would run: $binary serve ${listen:+--listen $listen }--data $data"
         return
     fi
     # A session of its own outlives this terminal; nothing of this script's input or output is kept open.
-    setsid "$binary" serve --listen "$listen" --data "$data" </dev/null >>"$log_file" 2>&1 &
+    setsid "$binary" serve ${listen:+--listen "$listen"} --data "$data" </dev/null >>"$log_file" 2>&1 &
     printf '%s\n' $! >"$pid_file"
 }
 
@@ -644,7 +648,7 @@ wait_until_healthy() {
             return 1
         fi
         if [ $waited -ge "$HEALTH_SECONDS_MAX" ]; then
-            why="no answer at http://$listen/health after $HEALTH_SECONDS_MAX s"
+            why="no answer at http://$here/health after $HEALTH_SECONDS_MAX s"
             return 1
         fi
         sleep 1
@@ -682,7 +686,8 @@ start_or_go_back() {
 farewell() {
     [ "$dry_run" = no ] || return 0
     say ''
-    say "onebit answers at http://$listen/app"
+    say "onebit answers at http://$here/app"
+    as_owner "$binary" status --data "$data" | sed -n 's/^network /on this network: /p'
     case $service in
         system) say 'stop it with: systemctl stop onebit      log: journalctl -u onebit' ;;
         user) say 'stop it with: systemctl --user stop onebit      log: journalctl --user -u onebit' ;;
@@ -693,7 +698,7 @@ farewell() {
     # What this machine lacks for more speed stops nothing.
     say "what this machine has and lacks: $binary doctor"
     [ "$json" = no ] || printf '{"installed":"%s","program":"%s","data":"%s","address":"http://%s/app","service":"%s"}\n' \
-        "$("$binary" --version | cut -d ' ' -f 2)" "$binary" "$data" "$listen" "$service"
+        "$("$binary" --version | cut -d ' ' -f 2)" "$binary" "$data" "$here" "$service"
 }
 
 #--- the actions ---------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ fn stranger(app: &App) -> Client {
 }
 
 /// A path that a route answers, with names of nothing in it.
-fn filled(path: &str) -> String {
+pub(crate) fn filled(path: &str) -> String {
     let mut out = String::new();
     for part in path.split('/').skip(1) {
         out.push('/');

@@ -54,7 +54,7 @@ fn a_dry_run_tells_all_and_changes_nothing() {
             "1bit",
             "cargo build --release",
             "lib/onebit/models/onebit-mini.gguf",
-            "serve --listen 127.0.0.1:8000",
+            "serve --data",
         ] {
             assert!(
                 text.contains(part),

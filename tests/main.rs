@@ -34,9 +34,11 @@ mod elsewhere; // another server's models, and what the hub's own programs have 
 mod embeddings; // vectors, with an engine that makes them and without
 mod flm; // FastFlowLM's faults, one by one
 mod health; // the first answer, and who may ask
+mod incidents; // what has happened to others, from a second machine on the network
 mod kernels; // the GPU's kernels: compiled, checked, kept, set aside; a chat on a software device
 mod lemonade; // models, pulls, policies and the log, below four prefixes
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
+mod network; // its name, certificate and pairing, as another machine finds them
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them

@@ -254,6 +254,34 @@ async fn a_sandboxed_child_sees_only_its_folders() {
     );
 }
 
+#[tokio::test]
+async fn a_child_opens_no_connection_unless_it_may() {
+    if !onebit::process::shim::can_keep_unconnected() {
+        println!(
+            "SKIPPED: this kernel cannot keep children from connecting (Linux 6.7 with Landlock can)"
+        );
+        return;
+    }
+    let app = crate::support::App::shared();
+    let (host, port) = app.address().split_once(':').unwrap();
+    // The appliance's own port, as its owner; once by the child and once by a child of that.
+    let ask = format!(
+        "exec 3<>/dev/tcp/{host}/{port} && printf 'GET /onebit/devices HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: \
+         close\\r\\n\\r\\n' >&3 && head -1 <&3"
+    );
+    let twice = format!("{ask}; bash -c \"{ask}\"");
+    let spec = || Spec::new("/bin/bash").args(["-c", &twice]);
+    let kept = launcher().run(spec(), 1000, STALL * 10).await.unwrap();
+    assert_eq!(kept.stdout, b"", "{}", kept.stderr);
+    assert!(kept.stderr.contains("Permission denied"), "{}", kept.stderr);
+    let let_go = launcher()
+        .run(spec().connecting(), 1000, STALL * 10)
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&let_go.stdout).into_owned();
+    assert_eq!(said.matches("200 OK").count(), 2, "{said}{}", let_go.stderr);
+}
+
 /// The test that matters most: kill -9 of the appliance leaves nobody, not even a grandchild.
 #[tokio::test]
 async fn nothing_outlives_our_own_kill_9() {

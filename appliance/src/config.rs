@@ -7,7 +7,7 @@ mod hub;
 mod ternary;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,15 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000))],
+            listen: [8000, 8443]
+                .into_iter()
+                .flat_map(|port| {
+                    [
+                        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                    ]
+                })
+                .collect(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             body_bytes_max: 32 << 20,
@@ -83,6 +91,8 @@ pub struct TrustConfig {
     pub loopback_is_owner: bool,
     /// The name on the network, without its `.local`.
     pub name: String,
+    /// Whether the network is told that name.
+    pub announce: bool,
     /// The owner's own certificate chain in PEM, empty for none.
     pub certificate: String,
     /// Its key.
@@ -94,6 +104,7 @@ impl Default for TrustConfig {
         TrustConfig {
             loopback_is_owner: true,
             name: "onebit".to_owned(),
+            announce: true,
             certificate: String::new(),
             certificate_key: String::new(),
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{App, AppError};
 use crate::host::network;
 use crate::trust::Trust;
+use crate::trust::announce::Announcement;
 
 /// How soon a new address of this machine is in its certificate; a laptop that changes networks waits this long.
 const LOOK: Duration = Duration::from_secs(10);
@@ -53,6 +54,28 @@ impl App {
         // Set once, by the one process that serves.
         let _ = self.inner.reach.0.set(listening);
         Ok(())
+    }
+
+    /// Tells the network this machine's name, where the appliance listens to it and the owner has not forbidden it.
+    pub fn announce(&self) -> Option<Announcement> {
+        Announcement::make(&self.config().trust.name, self.announced_port()?)
+            .inspect_err(
+                |error| tracing::warn!(%error, "the name is not announced; use the address"),
+            )
+            .ok()
+    }
+
+    /// The name and port that the network is told; `None` where it is told none.
+    pub fn announced(&self) -> Option<String> {
+        let name = &self.config().trust.name;
+        let port = self.announced_port()?;
+        Some(format!("{name}.local:{port}"))
+    }
+
+    fn announced_port(&self) -> Option<u16> {
+        let listening = self.inner.reach.0.get()?;
+        let open = listening.iter().find(|a| !a.ip().is_loopback())?;
+        self.config().trust.announce.then(|| open.port())
     }
 
     /// Keeps the certificate true to this machine's addresses; never ends.

@@ -14,6 +14,7 @@ use super::service::Service;
 use crate::api::Server;
 use crate::app::{App, VERSION};
 use crate::config::{Config, environment};
+use crate::process::shim;
 
 /// Says, in the data directory, who serves it and where; other commands find the appliance by it.
 pub(super) const PRESENCE_FILE: &str = "serving.json";
@@ -38,6 +39,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         println!("listening on http://{address}");
     }
     say_how_to_reach(&app);
+    if !shim::can_keep_unconnected() {
+        tracing::warn!(
+            "this kernel cannot keep engines from the appliance's own port, where they would be its owner; use Linux \
+             6.7 or later with Landlock, or set trust.loopback_is_owner = false"
+        );
+    }
+    // Ends with the value, and takes the name back.
+    let _announced = app.announce();
     tokio::spawn(app.clone().keep_certificates());
     tracing::info!(version = VERSION, data = %data.display(), "ready");
     let service = Arc::new(Service::find(&environment));
@@ -122,7 +131,10 @@ fn say_how_to_reach(app: &App) {
         return;
     }
     if let Some(address) = reach.http.first() {
-        println!("on this network: {address}/app");
+        match app.announced() {
+            Some(name) => println!("on this network: http://{name}/app or {address}/app"),
+            None => println!("on this network: {address}/app"),
+        }
     }
     if !app.trust().is_unclaimed() {
         return;

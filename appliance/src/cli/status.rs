@@ -27,6 +27,17 @@ pub(super) async fn run(config: Config, json: bool) -> Result<(), Failed> {
         status["version"].as_str().unwrap_or("?"),
         number("/uptime_s")
     );
+    let session = client.get("/onebit/session").await?;
+    let network: Vec<&str> = session["network"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
+    if !network.is_empty() {
+        let pages: Vec<String> = network.iter().map(|base| format!("{base}/app")).collect();
+        println!("network {}", pages.join("  "));
+    }
     println!(
         "memory  {} of {} free, models hold {}",
         size(number("/memory/available_bytes")),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Failed, size};
 use crate::app::{VERSION, update};
-use crate::config::{Config, environment};
+use crate::config::{Config, ServerConfig, environment};
 use crate::engines::Launcher;
 use crate::fetch::{Fetch, Policy};
 
@@ -75,7 +75,11 @@ pub(super) async fn run(config: &Config, args: UpdateArgs, json: bool) -> Result
         eprintln!();
     }
     let mut arguments: Vec<OsString> = vec!["--prefix".into(), prefix.into()];
-    if let Some(address) = config.server.listen.first() {
+    // The settings' own addresses need no telling.
+    let listen = &config.server.listen;
+    if *listen != ServerConfig::default().listen
+        && let Some(address) = listen.first()
+    {
         arguments.extend(["--listen".into(), address.to_string().into()]);
     }
     if args.no_service {

@@ -252,7 +252,8 @@ async fn download(
         .arg(pinned)
         .arg("-d")
         .arg(work)
-        .env("HOME", work.as_os_str());
+        .env("HOME", work.as_os_str())
+        .connecting();
     finish("download", launcher, pip).await?;
     let entries = std::fs::read_dir(work).map_err(disk("cannot read", work))?;
     let archive = entries

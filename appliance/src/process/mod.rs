@@ -150,6 +150,9 @@ pub struct Spec {
     pub dir: Option<PathBuf>,
     pub limits: Limits,
     pub sandbox: Option<Sandbox>,
+    /// Whether it may open TCP connections. Engines answer and never ask, so none of them can come to the appliance's
+    /// own port, where a program of this machine is the owner. What it starts itself is bound as well.
+    pub connects: bool,
     pub pipes: Pipes,
     /// Between SIGTERM and SIGKILL. Zero means [`GRACE`].
     pub grace: Duration,
@@ -192,6 +195,13 @@ impl Spec {
     #[must_use]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
+        self
+    }
+
+    /// Lets it open TCP connections: for helpers that the owner calls and that fetch something.
+    #[must_use]
+    pub fn connecting(mut self) -> Self {
+        self.connects = true;
         self
     }
 

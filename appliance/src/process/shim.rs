@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
 use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
@@ -64,6 +64,9 @@ pub(super) fn arguments(spec: &Spec, parent: u32) -> Vec<OsString> {
     if spec.limits.memlock_max {
         args.push("--memlock-max".into());
     }
+    if spec.connects {
+        args.push("--connects".into());
+    }
     if let Some(sandbox) = &spec.sandbox {
         args.push(if sandbox.required {
             "--sandbox-required".into()
@@ -88,6 +91,7 @@ pub(super) fn arguments(spec: &Spec, parent: u32) -> Vec<OsString> {
 struct Orders {
     parent: u32,
     limits: Limits,
+    connects: bool,
     sandbox: Option<Sandbox>,
     program: OsString,
     args: Vec<OsString>,
@@ -105,6 +109,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Orders, ShimError> 
             Some("--file-bytes") => orders.limits.file_bytes = Some(number(&next()?)?),
             Some("--files") => orders.limits.files = Some(number(&next()?)?),
             Some("--memlock-max") => orders.limits.memlock_max = true,
+            Some("--connects") => orders.connects = true,
             Some("--sandbox") => orders.sandbox = Some(Sandbox::default()),
             Some("--sandbox-required") => {
                 orders.sandbox = Some(Sandbox {
@@ -165,6 +170,9 @@ pub fn become_program(
         return Err(ShimError::Orphan);
     }
     limit(&orders.limits).map_err(kernel("limits"))?;
+    if !orders.connects {
+        stay_unconnected()?;
+    }
     if let Some(sandbox) = &orders.sandbox {
         enforce(sandbox)?;
     }
@@ -204,6 +212,24 @@ fn limit(limits: &Limits) -> Result<(), rustix::io::Errno> {
         )?;
     }
     Ok(())
+}
+
+/// Gives up opening TCP connections, for this process and all that it will start.
+fn stay_unconnected() -> Result<(), ShimError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessNet::ConnectTcp)?
+        .create()?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// Whether this kernel can keep children from opening TCP connections (Linux 6.7 and later, with Landlock).
+pub fn can_keep_unconnected() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessNet::ConnectTcp)
+        .is_ok()
 }
 
 fn enforce(sandbox: &Sandbox) -> Result<(), ShimError> {
@@ -255,6 +281,7 @@ mod tests {
             memlock_max: true,
             ..Limits::default()
         };
+        spec.connects = true;
         spec.sandbox = Some(Sandbox {
             required: true,
             ..Sandbox::system().reading("/models/a b").writing("/tmp/x")
@@ -265,6 +292,7 @@ mod tests {
             Orders {
                 parent: 77,
                 limits: spec.limits,
+                connects: true,
                 sandbox: spec.sandbox,
                 program: "/opt/engine".into(),
                 args: spec.args,

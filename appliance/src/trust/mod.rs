@@ -3,6 +3,7 @@
 //! One [`Trust`] lives as long as the appliance. It knows rows and the clock, and nothing of HTTP, pages or
 //! engines. Secrets leave it once, when they are made; it keeps their hashes.
 
+pub mod announce;
 mod arrive;
 mod error;
 mod files;

@@ -83,6 +83,10 @@ pub(in super::super) async fn session(
         body["person"] = json!(person.as_str());
         body["device"] = json!(peer.device);
     }
+    if peer.holds(Scope::Owner) && reach.lan {
+        let named = app.announced().map(|name| format!("http://{name}"));
+        body["network"] = json!(named.into_iter().chain(reach.http).collect::<Vec<_>>());
+    }
     if signed_in && peer.holds(Scope::Chat) {
         let devices = app.store().access().all(CredentialKind::Device).await?;
         let newest = devices.iter().find(|device| {

@@ -1,0 +1,305 @@
+//! Two machines on one wire: the appliance in a network namespace, the test in another.
+//!
+//! Both namespaces live as long as the helper that holds them, whose input is ours: not even a killed test run leaves
+//! one behind.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::app::binary;
+use super::cache;
+
+/// Moves this thread into a namespace: the sockets that it opens from now on are there.
+fn enter(namespace: &File) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("a thread may move");
+}
+
+/// The appliance's address.
+pub(crate) const HOME: &str = "192.168.77.1";
+/// The other machine's.
+pub(crate) const AWAY: &str = "192.168.77.2";
+
+/// An appliance that says nothing for so long does not start.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// One machine of the two.
+struct Machine {
+    holder: Child,
+}
+
+impl Machine {
+    /// `None` where this user or this system may not make one.
+    fn new() -> Option<Machine> {
+        let mut holder = Command::new("unshare")
+            .args([
+                "--net",
+                "sh",
+                "-c",
+                "ip link set lo up && echo up && read -r _",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take()?)
+            .read_line(&mut line)
+            .ok()?;
+        if line.trim() != "up" {
+            let _ = holder.wait();
+            return None;
+        }
+        Some(Machine { holder })
+    }
+
+    /// A command inside.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--net", "--target", &self.holder.id().to_string(), "--"])
+            .arg(program);
+        command
+    }
+
+    fn ip(&self, line: &str) -> bool {
+        let status = self.command("ip").args(line.split(' ')).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    fn namespace(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("the namespace is there")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+/// The two machines and what joins them.
+pub(crate) struct Wire {
+    home: Machine,
+    away: Machine,
+}
+
+impl Wire {
+    /// Two machines that reach each other by IPv4 and IPv6 and nothing else. `None`, said loudly, where namespaces
+    /// are not permitted.
+    pub(crate) fn new() -> Option<Wire> {
+        let made = Wire::make();
+        if made.is_none() {
+            println!("SKIPPED: network namespaces are not permitted here");
+        }
+        made
+    }
+
+    fn make() -> Option<Wire> {
+        let (home, away) = (Machine::new()?, Machine::new()?);
+        let joined = home.ip(&format!(
+            "link add wire type veth peer name wire netns {}",
+            away.holder.id()
+        ));
+        if !joined {
+            return None;
+        }
+        for (machine, last) in [(&home, 1), (&away, 2)] {
+            for line in [
+                format!("addr add 192.168.77.{last}/24 dev wire"),
+                format!("addr add fd77::{last}/64 dev wire nodad"),
+                "link set wire up".to_owned(),
+                "route add 224.0.0.0/4 dev wire".to_owned(),
+            ] {
+                assert!(machine.ip(&line), "ip {line}");
+            }
+        }
+        Some(Wire { home, away })
+    }
+
+    /// Does something on the other machine: every socket that `work` opens is opened there.
+    pub(crate) fn away<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.inside(&self.away, work)
+    }
+
+    /// Does something beside the appliance.
+    pub(crate) fn at_home<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.inside(&self.home, work)
+    }
+
+    fn inside<T: Send>(&self, machine: &Machine, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = machine.namespace();
+        let done = std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                enter(&namespace);
+                work()
+            });
+            thread.join()
+        });
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Starts something on the other machine that goes on until this process ends.
+    pub(crate) fn leave_away(&self, work: impl FnOnce() + Send + 'static) {
+        let namespace = self.away.namespace();
+        std::thread::spawn(move || {
+            enter(&namespace);
+            work();
+        });
+    }
+
+    /// A command on the other machine.
+    pub(crate) fn command_away(&self, program: &str) -> Command {
+        self.away.command(program)
+    }
+
+    /// Starts the appliance with `settings` and nothing on its command line but its folder.
+    pub(crate) fn appliance(&self, settings: &str) -> Resident {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        let file = folder.path().join("onebit.toml");
+        std::fs::write(&file, settings).expect("written");
+        // As in `app.rs`: whoever kills this test kills the appliance.
+        let script = r#"exec 3<&0; "$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT TERM; echo "pid $pid"; read -r _ <&3; exit 0"#;
+        let mut guard = self
+            .home
+            .command("sh")
+            .args(["-c", script, "sh"])
+            .arg(binary())
+            .args(["serve", "--data"])
+            .arg(&data)
+            .arg("--config")
+            .arg(&file)
+            .env("ONEBIT_LOG_LEVEL", "debug")
+            .env(
+                "ONEBIT_DOCUMENTS_EMBEDDER",
+                cache().join("models/all-minilm-l6-v2"),
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter runs");
+        let said = Arc::new(Mutex::new(String::new()));
+        let (found, lines) = mpsc::channel();
+        follow(guard.stdout.take().expect("piped"), &said, found.clone());
+        follow(guard.stderr.take().expect("piped"), &said, found);
+        let mut pid = 0;
+        loop {
+            let line = lines.recv_timeout(START_MAX).unwrap_or_else(|_| {
+                panic!(
+                    "the appliance does not start: {}",
+                    said.lock().expect("whole")
+                )
+            });
+            if let Some(number) = line.strip_prefix("pid ") {
+                pid = number.parse().expect("a number");
+            }
+            if line.contains("on this network") {
+                break;
+            }
+        }
+        Resident {
+            guard,
+            pid,
+            data,
+            file,
+            said,
+            _folder: folder,
+        }
+    }
+
+    /// Runs a command of ours beside the appliance.
+    pub(crate) fn onebit(&self, resident: &Resident, arguments: &[&str]) -> Output {
+        self.home
+            .command(binary())
+            .args(arguments)
+            .arg("--data")
+            .arg(&resident.data)
+            .arg("--config")
+            .arg(&resident.file)
+            .stdin(Stdio::null())
+            .output()
+            .expect("onebit runs")
+    }
+}
+
+fn follow(from: impl Read + Send + 'static, said: &Arc<Mutex<String>>, to: mpsc::Sender<String>) {
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut said = said.lock().expect("whole");
+            said.push_str(&line);
+            said.push('\n');
+            drop(said);
+            let _ = to.send(line);
+        }
+    });
+}
+
+/// A running appliance on a wire.
+pub(crate) struct Resident {
+    guard: Child,
+    pid: u32,
+    data: PathBuf,
+    file: PathBuf,
+    said: Arc<Mutex<String>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Resident {
+    /// The data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// All that it has printed and logged, at level debug.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("whole").clone()
+    }
+
+    /// Bytes of memory that it has used at most.
+    pub(crate) fn memory_max(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("alive");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        kib.expect("kilobytes") << 10
+    }
+
+    /// The TCP ports that anything beside it listens on.
+    pub(crate) fn listening(&self) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for table in ["tcp", "tcp6"] {
+            let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", self.pid))
+                .expect("a table");
+            for line in text.lines().skip(1) {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                if fields[3] == "0A" {
+                    let port = fields[1].rsplit(':').next().expect("a port");
+                    ports.push(u16::from_str_radix(port, 16).expect("hexadecimal"));
+                }
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        if let Some(mut input) = self.guard.stdin.take() {
+            let _ = input.write_all(b"\n");
+        }
+        let _ = self.guard.wait();
+    }
+}
