@@ -5,6 +5,7 @@
 
 mod hub;
 mod ternary;
+mod trust;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use toml::{Table, Value};
 
 pub use hub::HubConfig;
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
+pub use trust::TrustConfig;
 
 /// The commented file with every setting at its default; `onebit` prints it, a test holds it true.
 pub const DEFAULT_FILE: &str = include_str!("../onebit.toml");
@@ -79,34 +81,6 @@ impl Default for ServerConfig {
             allowed_origins: Vec::new(),
             body_bytes_max: 32 << 20,
             drain_s: 10,
-        }
-    }
-}
-
-/// Who is let in, and what we are called.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrustConfig {
-    /// Whether a program on this machine is the owner without showing anything.
-    pub loopback_is_owner: bool,
-    /// The name on the network, without its `.local`.
-    pub name: String,
-    /// Whether the network is told that name.
-    pub announce: bool,
-    /// The owner's own certificate chain in PEM, empty for none.
-    pub certificate: String,
-    /// Its key.
-    pub certificate_key: String,
-}
-
-impl Default for TrustConfig {
-    fn default() -> Self {
-        TrustConfig {
-            loopback_is_owner: true,
-            name: "onebit".to_owned(),
-            announce: true,
-            certificate: String::new(),
-            certificate_key: String::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{App, AppError};
 use crate::host::network;
+use crate::process::shim;
 use crate::trust::Trust;
 use crate::trust::announce::Announcement;
 
@@ -51,6 +52,12 @@ impl App {
         self.trust()
             .prepare(&network::addresses(), &self.names())
             .await?;
+        if self.config().trust.loopback_is_owner && !shim::can_keep_unconnected() {
+            tracing::warn!(
+                "this kernel cannot keep engines from the appliance's own port, where they would be its owner; use \
+                 Linux 6.7 or later with Landlock, or set trust.loopback_is_owner = false"
+            );
+        }
         // Set once, by the one process that serves.
         let _ = self.inner.reach.0.set(listening);
         Ok(())

@@ -14,7 +14,6 @@ use super::service::Service;
 use crate::api::Server;
 use crate::app::{App, VERSION};
 use crate::config::{Config, environment};
-use crate::process::shim;
 
 /// Says, in the data directory, who serves it and where; other commands find the appliance by it.
 pub(super) const PRESENCE_FILE: &str = "serving.json";
@@ -39,12 +38,6 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         println!("listening on http://{address}");
     }
     say_how_to_reach(&app);
-    if !shim::can_keep_unconnected() {
-        tracing::warn!(
-            "this kernel cannot keep engines from the appliance's own port, where they would be its owner; use Linux \
-             6.7 or later with Landlock, or set trust.loopback_is_owner = false"
-        );
-    }
     // Ends with the value, and takes the name back.
     let _announced = app.announce();
     tokio::spawn(app.clone().keep_certificates());
