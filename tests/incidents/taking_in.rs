@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{ESCAPES, HUB, OTHERS, seen, town};
-use crate::documents::{settled, upload};
-use crate::support::wire::{AWAY, HOME};
+use crate::support::wire::AWAY;
 
 #[test]
 fn row_03_digests_and_names_stay_in_their_folder() {
