@@ -47,7 +47,7 @@ fn file(packing: Packing) -> Gguf {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     let shape = synthetic::shape("tiny").unwrap();
-    synthetic::write(&path, shape, packing, "bitnet", 1).unwrap();
+    synthetic::write(&path, shape, packing, "bitnet", 1, false).unwrap();
     Gguf::from_bytes(std::fs::read(path).unwrap()).unwrap()
 }
 

@@ -1,10 +1,11 @@
 //! Writes a GGUF with random weights in the exact shape of a known model, from a seed: its speed, its size and
 //! the agreement of two programs on it mean something, its words do not. llama.cpp loads the ggml packings.
 //!
-//! `make_synthetic OUT [shape 2b|2b-head|30m|tiny] [packing tq2_0|tq1_0|t2|t5|s34|s24] [arch bitnet|bitnet-b1.58] [seed N]`
+//! `make_synthetic OUT [shape 2b|2b-head|30m|tiny] [packing tq2_0|tq1_0|t2|t5|s34|s24] [arch bitnet|bitnet-b1.58] [seed N] [table q6_k|i6]`
 //!
 //! The same shape and seed give the same weights in `tq2_0`, `tq1_0`, `t2` and `t5`. Every matrix is scaled to
-//! keep the variance of what goes through it. The embedding, which is also the head, is Q6_K.
+//! keep the variance of what goes through it. The embedding, which is also the head, is Q6_K, or i6
+//! for GPUs.
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
 mod synthetic;
@@ -28,7 +29,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let packing = Packing::named(&packing).ok_or("packing is tq2_0, tq1_0, t2, t5, s34 or s24")?;
     let seed: u64 = option("seed", "1").parse()?;
     let arch = option("arch", "bitnet");
-    let [read, head] = synthetic::write(Path::new(out), shape, packing, &arch, seed)?;
+    let [read, head] = synthetic::write(
+        Path::new(out),
+        shape,
+        packing,
+        &arch,
+        seed,
+        option("table", "q6_k") == "i6",
+    )?;
     println!(
         "{out}: layers {:.1} MB, embedding and head {:.1} MB",
         read as f64 / 1e6,

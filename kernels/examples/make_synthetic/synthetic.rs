@@ -2,7 +2,7 @@
 
 use half::f16;
 use onebit_kernels::format::gguf::{Array, GgufBuilder, Value};
-use onebit_kernels::format::{Packing, TensorKind};
+use onebit_kernels::format::{Packing, TensorKind, i6};
 use std::error::Error;
 use std::fs::File;
 use std::io::BufWriter;
@@ -136,6 +136,7 @@ pub(crate) fn write(
     packing: Packing,
     arch: &str,
     seed: u64,
+    six_bit: bool,
 ) -> Result<[usize; 2], Box<dyn Error>> {
     let kind = match packing {
         Packing::Tq1_0 => TensorKind::Tq1_0,
@@ -143,11 +144,18 @@ pub(crate) fn write(
         _ => TensorKind::I8,
     };
     let mut file = metadata(s, packing, arch, seed);
-    file.tensor(
-        "token_embd.weight",
-        &[s.hidden as u64, s.vocabulary as u64],
-        TensorKind::Q6K,
-    )?;
+    let name = "token_embd.weight";
+    if six_bit {
+        let words = Value::String("i6".to_owned());
+        file.value(&format!("onebit.packing.{name}"), words);
+        let columns = Value::U32(u32::try_from(s.hidden)?);
+        file.value(&format!("onebit.columns.{name}"), columns);
+        let row = s.hidden / i6::BLOCK * i6::BYTES;
+        file.tensor(name, &[row as u64, s.vocabulary as u64], TensorKind::I8)?;
+    } else {
+        let shape = [s.hidden as u64, s.vocabulary as u64];
+        file.tensor(name, &shape, TensorKind::Q6K)?;
+    }
     file.tensor("output_norm.weight", &[s.hidden as u64], TensorKind::F32)?;
     for layer in 0..s.layers {
         for (name, len) in norms(s) {
@@ -180,7 +188,17 @@ pub(crate) fn write(
     let mut dice = Dice(seed);
     let mut row = vec![0u8; s.hidden / Q6_K.0 * Q6_K.1];
     for _ in 0..s.vocabulary {
-        embedding(&mut dice, &mut row);
+        if six_bit {
+            let mut values = Vec::with_capacity(s.hidden);
+            while values.len() < s.hidden {
+                let bytes = dice.next().to_le_bytes();
+                values.extend(bytes.map(|b| (f32::from(b) - 127.5) / 1280.0));
+            }
+            row.clear();
+            i6::encode(&values[..s.hidden], &mut row);
+        } else {
+            embedding(&mut dice, &mut row);
+        }
         sink.part(&row)?;
     }
     sink.end_tensor()?;

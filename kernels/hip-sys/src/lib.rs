@@ -1,9 +1,10 @@
 //! AMD's HIP runtime and its run-time compiler as tables of function pointers, looked up when a
-//! program asks for them.
+//! program asks for them; and NVIDIA's driver and compiler under the same names, for their functions take the same
+//! arguments: what runs on the one is the code that runs on the other.
 //!
 //! Nothing is linked: one binary starts on machines with ROCm 5, 6, 7 or none at all. Every symbol
 //! is optional, because each ROCm release adds and drops some; calling an absent one is a typed
-//! error that names it. No call takes or returns a struct by value and none fills
+//! error that names it. No HIP call takes or returns a struct by value and none fills
 //! `hipDeviceProp_t`, whose layout changed between ROCm 5 and 6: device facts come from
 //! [`Runtime::device_attribute`] and from sysfs.
 //!
@@ -15,13 +16,35 @@ mod runtime;
 mod table;
 
 pub use load::LoadError;
-pub use rtc::{Compiled, RTC_NAMES, Rtc};
-pub use runtime::{DeviceAttribute, RUNTIME_NAMES, Runtime, Version};
+pub use rtc::{Compiled, NVRTC_NAMES, RTC_NAMES, Rtc};
+pub use runtime::{
+    CUDA_NAMES, DeviceAttribute, LaunchAttribute, LaunchConfig, RUNTIME_NAMES, Runtime, Version,
+};
 
 use std::ffi::c_void;
 
 /// What every HIP and hipRTC call returns: 0 is success.
 pub type Status = i32;
+/// Whose functions a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    /// HIP and hipRTC.
+    Amd,
+    /// CUDA's driver and NVRTC.
+    Nvidia,
+}
+
+impl Vendor {
+    fn name(self, amd: &'static str, nvidia: &'static str) -> &'static str {
+        match self {
+            Vendor::Amd => amd,
+            Vendor::Nvidia => nvidia,
+        }
+    }
+}
+
+/// A device's state for a process (`CUcontext`); NVIDIA only.
+pub type Context = *mut c_void;
 /// An address in device memory.
 pub type DevicePointer = *mut c_void;
 /// A loaded code object (`hipModule_t`).
@@ -46,7 +69,7 @@ pub const ERROR_NO_DEVICE: Status = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// This release of the library does not have the function.
-    #[error("{library} has no {symbol}; install another ROCm release")]
+    #[error("{library} has no {symbol}; install another release of it")]
     MissingSymbol {
         /// The file that was loaded.
         library: String,

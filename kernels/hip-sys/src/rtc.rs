@@ -1,4 +1,4 @@
-//! hipRTC: kernel text in, code object out. Needs no GPU. Known to kill the process on texts and
+//! hipRTC, and NVRTC for its twin: kernel text in, code object out. Needs no GPU. hipRTC is known to kill the process on texts and
 //! targets it does not know, so callers compile in a child process.
 
 use std::ffi::{CString, c_char, c_int};
@@ -6,7 +6,7 @@ use std::ptr;
 
 use crate::load::{self, LoadError};
 use crate::table::table;
-use crate::{CallError, Program};
+use crate::{CallError, Program, Vendor};
 
 /// File names of hipRTC. It became a library of its own in ROCm 5; older and Debian builds also carry
 /// it inside the runtime, so those names follow.
@@ -21,28 +21,36 @@ pub const RTC_NAMES: &[&str] = &[
     "libamdhip64.so.5",
 ];
 
+/// File names of NVIDIA's compiler.
+pub const NVRTC_NAMES: &[&str] = &[
+    "libnvrtc.so",
+    "libnvrtc.so.13",
+    "libnvrtc.so.12",
+    "libnvrtc.so.11.2",
+];
+
 table! {
-    /// hipRTC's functions.
+    /// hipRTC's functions, or NVRTC's of the same arguments.
     pub struct Rtc {
         /// Writes the compiler's major and minor version.
-        get_version = "hiprtcVersion"(major: *mut c_int, minor: *mut c_int);
+        get_version = "hiprtcVersion" | "nvrtcVersion"(major: *mut c_int, minor: *mut c_int);
         /// Makes a program from terminated text.
-        create_program = "hiprtcCreateProgram"(
+        create_program = "hiprtcCreateProgram" | "nvrtcCreateProgram"(
             program: *mut Program, text: *const c_char, name: *const c_char,
             n_headers: c_int, headers: *const *const c_char, include_names: *const *const c_char,
         );
         /// Compiles a program with terminated options.
-        compile_program = "hiprtcCompileProgram"(program: Program, n_options: c_int, options: *const *const c_char);
+        compile_program = "hiprtcCompileProgram" | "nvrtcCompileProgram"(program: Program, n_options: c_int, options: *const *const c_char);
         /// Writes the length of the compiler's messages, terminator included.
-        get_program_log_size = "hiprtcGetProgramLogSize"(program: Program, bytes: *mut usize);
+        get_program_log_size = "hiprtcGetProgramLogSize" | "nvrtcGetProgramLogSize"(program: Program, bytes: *mut usize);
         /// Writes the compiler's messages.
-        get_program_log = "hiprtcGetProgramLog"(program: Program, log: *mut c_char);
+        get_program_log = "hiprtcGetProgramLog" | "nvrtcGetProgramLog"(program: Program, log: *mut c_char);
         /// Writes the length of the code object.
-        get_code_size = "hiprtcGetCodeSize"(program: Program, bytes: *mut usize);
+        get_code_size = "hiprtcGetCodeSize" | "nvrtcGetCUBINSize"(program: Program, bytes: *mut usize);
         /// Writes the code object.
-        get_code = "hiprtcGetCode"(program: Program, code: *mut c_char);
+        get_code = "hiprtcGetCode" | "nvrtcGetCUBIN"(program: Program, code: *mut c_char);
         /// Ends a program.
-        destroy_program = "hiprtcDestroyProgram"(program: *mut Program);
+        destroy_program = "hiprtcDestroyProgram" | "nvrtcDestroyProgram"(program: *mut Program);
     }
 }
 
@@ -69,11 +77,23 @@ impl Rtc {
     /// # Errors
     /// [`LoadError`] as for [`Rtc::load`].
     pub fn load_from(names: &[&str]) -> Result<Self, LoadError> {
+        Self::first_of(names, Vendor::Amd, "hiprtcGetErrorString")
+    }
+
+    /// Loads NVIDIA's twin from the usual names.
+    ///
+    /// # Errors
+    /// [`LoadError`] as for [`Rtc::load`].
+    pub fn load_nvrtc() -> Result<Self, LoadError> {
+        Self::first_of(NVRTC_NAMES, Vendor::Nvidia, "nvrtcGetErrorString")
+    }
+
+    fn first_of(names: &[&str], vendor: Vendor, error_name: &str) -> Result<Self, LoadError> {
         let mut error = None;
         for (i, name) in names.iter().enumerate() {
             match load::open(&[name]) {
                 Ok(opened) => {
-                    let table = Self::from_opened(opened, "hiprtcGetErrorString");
+                    let table = Self::from_opened(opened, vendor, error_name);
                     if table.create_program.is_some() {
                         return Ok(table);
                     }

@@ -1,11 +1,13 @@
-//! `libamdhip64`: devices, memory, modules, launches, streams, events and graphs.
+//! `libamdhip64`, and `libcuda` for its twin: devices, memory, modules, launches, streams, events and graphs.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 
 use crate::load::{self, LoadError};
 use crate::table::table;
-use crate::{CallError, DevicePointer, Event, Function, Graph, GraphExec, Module, Stream};
+use crate::{
+    CallError, Context, DevicePointer, Event, Function, Graph, GraphExec, Module, Stream, Vendor,
+};
 
 /// File names of the runtime, newest first after the unversioned one. Debian ships only versioned ones.
 pub const RUNTIME_NAMES: &[&str] = &[
@@ -15,112 +17,164 @@ pub const RUNTIME_NAMES: &[&str] = &[
     "libamdhip64.so.5",
 ];
 
+/// File names of NVIDIA's driver library; it comes with the kernel driver.
+pub const CUDA_NAMES: &[&str] = &["libcuda.so.1", "libcuda.so"];
+
+/// `CUlaunchConfig`: a launch with attributes. Fixed since CUDA 11.8.
+#[repr(C)]
+#[derive(Debug)]
+pub struct LaunchConfig {
+    /// Blocks in each direction.
+    pub grid: [c_uint; 3],
+    /// Threads of a block in each direction.
+    pub block: [c_uint; 3],
+    /// Bytes of shared memory beyond what the kernel declares.
+    pub shared_bytes: c_uint,
+    /// Where it is queued.
+    pub stream: Stream,
+    /// Its attributes.
+    pub attributes: *const LaunchAttribute,
+    /// How many.
+    pub n_attributes: c_uint,
+}
+
+/// `CUlaunchAttribute`: a number that says which, and a value of 64 bytes.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy)]
+pub struct LaunchAttribute {
+    /// Which.
+    pub id: c_int,
+    padding: c_int,
+    /// Its value; a switch is 0 or 1 in the first number.
+    pub value: [c_int; 16],
+}
+
+impl LaunchAttribute {
+    /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`, on: the kernel may start before the one ahead of it in
+    /// its stream has ended, and waits for it where its text says so.
+    pub const OVERLAP: LaunchAttribute = LaunchAttribute {
+        id: 6,
+        padding: 0,
+        value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+}
+
 table! {
-    /// The HIP runtime's functions. Having one says that the library is there, not that a GPU is.
+    /// The HIP runtime's functions, or CUDA's of the same arguments. Having one says that the library is there, not that a GPU is.
     pub struct Runtime {
         /// Starts the runtime; status 100 when there is no GPU it can use.
-        init = "hipInit"(flags: c_uint);
+        init = "hipInit" | "cuInit"(flags: c_uint);
         /// Writes the runtime's version number.
-        runtime_get_version = "hipRuntimeGetVersion"(version: *mut c_int);
+        runtime_get_version = "hipRuntimeGetVersion" | "cuDriverGetVersion"(version: *mut c_int);
         /// Writes the number of usable devices.
-        get_device_count = "hipGetDeviceCount"(count: *mut c_int);
+        get_device_count = "hipGetDeviceCount" | "cuDeviceGetCount"(count: *mut c_int);
         /// Makes a device the calling thread's current one.
-        set_device = "hipSetDevice"(device: c_int);
+        set_device = "hipSetDevice" | ""(device: c_int);
+        /// NVIDIA only: opens the context that a device's users share.
+        primary_context_retain = "" | "cuDevicePrimaryCtxRetain"(context: *mut Context, device: c_int);
+        /// NVIDIA only: makes a context the calling thread's current one.
+        context_set_current = "" | "cuCtxSetCurrent"(context: Context);
         /// Writes one number about a device.
-        device_get_attribute = "hipDeviceGetAttribute"(value: *mut c_int, attribute: c_int, device: c_int);
+        device_get_attribute = "hipDeviceGetAttribute" | "cuDeviceGetAttribute"(value: *mut c_int, attribute: c_int, device: c_int);
         /// Writes a device's marketing name, terminated, into `length` bytes.
-        device_get_name = "hipDeviceGetName"(name: *mut c_char, length: c_int, device: c_int);
+        device_get_name = "hipDeviceGetName" | "cuDeviceGetName"(name: *mut c_char, length: c_int, device: c_int);
         /// Writes a device's PCI address, terminated, into `length` bytes.
-        device_get_pci_bus_id = "hipDeviceGetPCIBusId"(address: *mut c_char, length: c_int, device: c_int);
+        device_get_pci_bus_id = "hipDeviceGetPCIBusId" | "cuDeviceGetPCIBusId"(address: *mut c_char, length: c_int, device: c_int);
         /// Writes a device's memory in bytes.
-        device_total_mem = "hipDeviceTotalMem"(bytes: *mut usize, device: c_int);
+        device_total_mem = "hipDeviceTotalMem" | "cuDeviceTotalMem_v2"(bytes: *mut usize, device: c_int);
         /// Writes the current device's free and total memory in bytes.
-        mem_get_info = "hipMemGetInfo"(free: *mut usize, total: *mut usize);
+        mem_get_info = "hipMemGetInfo" | "cuMemGetInfo_v2"(free: *mut usize, total: *mut usize);
         /// Waits for everything on the current device.
-        device_synchronize = "hipDeviceSynchronize"();
+        device_synchronize = "hipDeviceSynchronize" | "cuCtxSynchronize"();
         /// Returns and clears the calling thread's last error.
-        get_last_error = "hipGetLastError"();
+        get_last_error = "hipGetLastError" | ""();
 
         /// Allocates device memory.
-        malloc = "hipMalloc"(pointer: *mut DevicePointer, bytes: usize);
+        malloc = "hipMalloc" | "cuMemAlloc_v2"(pointer: *mut DevicePointer, bytes: usize);
         /// Frees device memory.
-        free = "hipFree"(pointer: DevicePointer);
+        free = "hipFree" | "cuMemFree_v2"(pointer: DevicePointer);
         /// Allocates page-locked host memory that the device can reach.
-        host_malloc = "hipHostMalloc"(pointer: *mut *mut c_void, bytes: usize, flags: c_uint);
+        host_malloc = "hipHostMalloc" | "cuMemHostAlloc"(pointer: *mut *mut c_void, bytes: usize, flags: c_uint);
         /// Frees page-locked host memory.
-        host_free = "hipHostFree"(pointer: *mut c_void);
+        host_free = "hipHostFree" | "cuMemFreeHost"(pointer: *mut c_void);
         /// Page-locks existing host memory, so that weights are read where they are mapped.
-        host_register = "hipHostRegister"(pointer: *mut c_void, bytes: usize, flags: c_uint);
+        host_register = "hipHostRegister" | "cuMemHostRegister_v2"(pointer: *mut c_void, bytes: usize, flags: c_uint);
         /// Ends a [`host_register`](Self::host_register).
-        host_unregister = "hipHostUnregister"(pointer: *mut c_void);
+        host_unregister = "hipHostUnregister" | "cuMemHostUnregister"(pointer: *mut c_void);
         /// Writes the device's address of page-locked host memory.
-        host_get_device_pointer = "hipHostGetDevicePointer"(device: *mut DevicePointer, host: *mut c_void, flags: c_uint);
+        host_get_device_pointer = "hipHostGetDevicePointer" | "cuMemHostGetDevicePointer_v2"(device: *mut DevicePointer, host: *mut c_void, flags: c_uint);
         /// Copies host to device and waits.
-        memcpy_htod = "hipMemcpyHtoD"(to: DevicePointer, from: *mut c_void, bytes: usize);
+        memcpy_htod = "hipMemcpyHtoD" | "cuMemcpyHtoD_v2"(to: DevicePointer, from: *mut c_void, bytes: usize);
         /// Copies device to host and waits.
-        memcpy_dtoh = "hipMemcpyDtoH"(to: *mut c_void, from: DevicePointer, bytes: usize);
+        memcpy_dtoh = "hipMemcpyDtoH" | "cuMemcpyDtoH_v2"(to: *mut c_void, from: DevicePointer, bytes: usize);
         /// Copies within a device.
-        memcpy_dtod = "hipMemcpyDtoD"(to: DevicePointer, from: DevicePointer, bytes: usize);
+        memcpy_dtod = "hipMemcpyDtoD" | "cuMemcpyDtoD_v2"(to: DevicePointer, from: DevicePointer, bytes: usize);
         /// Queues a copy from host to device.
-        memcpy_htod_async = "hipMemcpyHtoDAsync"(to: DevicePointer, from: *mut c_void, bytes: usize, stream: Stream);
+        memcpy_htod_async = "hipMemcpyHtoDAsync" | "cuMemcpyHtoDAsync_v2"(to: DevicePointer, from: *mut c_void, bytes: usize, stream: Stream);
         /// Queues a copy from device to host.
-        memcpy_dtoh_async = "hipMemcpyDtoHAsync"(to: *mut c_void, from: DevicePointer, bytes: usize, stream: Stream);
+        memcpy_dtoh_async = "hipMemcpyDtoHAsync" | "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePointer, bytes: usize, stream: Stream);
         /// Queues a copy within a device.
-        memcpy_dtod_async = "hipMemcpyDtoDAsync"(to: DevicePointer, from: DevicePointer, bytes: usize, stream: Stream);
+        memcpy_dtod_async = "hipMemcpyDtoDAsync" | "cuMemcpyDtoDAsync_v2"(to: DevicePointer, from: DevicePointer, bytes: usize, stream: Stream);
         /// Queues setting every byte to `value`.
-        memset_async = "hipMemsetAsync"(to: DevicePointer, value: c_int, bytes: usize, stream: Stream);
+        memset_async = "hipMemsetAsync" | "cuMemsetD8Async"(to: DevicePointer, value: c_int, bytes: usize, stream: Stream);
 
         /// Loads a code object from memory.
-        module_load_data = "hipModuleLoadData"(module: *mut Module, image: *const c_void);
+        module_load_data = "hipModuleLoadData" | "cuModuleLoadData"(module: *mut Module, image: *const c_void);
         /// Unloads a code object.
-        module_unload = "hipModuleUnload"(module: Module);
+        module_unload = "hipModuleUnload" | "cuModuleUnload"(module: Module);
         /// Finds a kernel by its terminated name.
-        module_get_function = "hipModuleGetFunction"(function: *mut Function, module: Module, name: *const c_char);
+        module_get_function = "hipModuleGetFunction" | "cuModuleGetFunction"(function: *mut Function, module: Module, name: *const c_char);
         /// Queues a kernel: grid in blocks, block in threads, arguments as an array of pointers to them.
-        module_launch_kernel = "hipModuleLaunchKernel"(
+        module_launch_kernel = "hipModuleLaunchKernel" | "cuLaunchKernel"(
             function: Function,
             grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
             block_x: c_uint, block_y: c_uint, block_z: c_uint,
             shared_bytes: c_uint, stream: Stream, arguments: *mut *mut c_void, extra: *mut *mut c_void,
         );
+        /// NVIDIA only: queues a kernel with what the vendor added to launches, such as [`LaunchAttribute::OVERLAP`].
+        launch_kernel_ex = "" | "cuLaunchKernelEx"(
+            launch: *const LaunchConfig, function: Function, arguments: *mut *mut c_void, extra: *mut *mut c_void,
+        );
+        /// Changes one number about a kernel (shared memory that launches may ask for).
+        func_set_attribute = "hipFuncSetAttribute" | "cuFuncSetAttribute"(function: Function, attribute: c_int, value: c_int);
         /// Writes one number about a kernel (registers, scratch bytes).
-        func_get_attribute = "hipFuncGetAttribute"(value: *mut c_int, attribute: c_int, function: Function);
+        func_get_attribute = "hipFuncGetAttribute" | "cuFuncGetAttribute"(value: *mut c_int, attribute: c_int, function: Function);
         /// Writes how many blocks of a kernel fit one compute unit.
-        occupancy = "hipModuleOccupancyMaxActiveBlocksPerMultiprocessor"(
+        occupancy = "hipModuleOccupancyMaxActiveBlocksPerMultiprocessor" | "cuOccupancyMaxActiveBlocksPerMultiprocessor"(
             blocks: *mut c_int, function: Function, block_threads: c_int, shared_bytes: usize,
         );
 
         /// Makes a stream; flag 1 does not wait for the default stream.
-        stream_create_with_flags = "hipStreamCreateWithFlags"(stream: *mut Stream, flags: c_uint);
+        stream_create_with_flags = "hipStreamCreateWithFlags" | "cuStreamCreate"(stream: *mut Stream, flags: c_uint);
         /// Ends a stream.
-        stream_destroy = "hipStreamDestroy"(stream: Stream);
+        stream_destroy = "hipStreamDestroy" | "cuStreamDestroy_v2"(stream: Stream);
         /// Waits for a stream.
-        stream_synchronize = "hipStreamSynchronize"(stream: Stream);
+        stream_synchronize = "hipStreamSynchronize" | "cuStreamSynchronize"(stream: Stream);
         /// Makes later work of a stream wait for an event.
-        stream_wait_event = "hipStreamWaitEvent"(stream: Stream, event: Event, flags: c_uint);
-        /// Makes an event.
-        event_create = "hipEventCreate"(event: *mut Event);
+        stream_wait_event = "hipStreamWaitEvent" | "cuStreamWaitEvent"(stream: Stream, event: Event, flags: c_uint);
+        /// Makes an event; flag 0 is one that can be timed.
+        event_create = "hipEventCreateWithFlags" | "cuEventCreate"(event: *mut Event, flags: c_uint);
         /// Ends an event.
-        event_destroy = "hipEventDestroy"(event: Event);
+        event_destroy = "hipEventDestroy" | "cuEventDestroy_v2"(event: Event);
         /// Puts an event into a stream.
-        event_record = "hipEventRecord"(event: Event, stream: Stream);
+        event_record = "hipEventRecord" | "cuEventRecord"(event: Event, stream: Stream);
         /// Waits for an event.
-        event_synchronize = "hipEventSynchronize"(event: Event);
+        event_synchronize = "hipEventSynchronize" | "cuEventSynchronize"(event: Event);
         /// Writes the milliseconds between two events.
-        event_elapsed_time = "hipEventElapsedTime"(milliseconds: *mut f32, start: Event, stop: Event);
+        event_elapsed_time = "hipEventElapsedTime" | "cuEventElapsedTime"(milliseconds: *mut f32, start: Event, stop: Event);
 
         /// Starts recording a stream's work instead of running it.
-        stream_begin_capture = "hipStreamBeginCapture"(stream: Stream, mode: c_int);
+        stream_begin_capture = "hipStreamBeginCapture" | "cuStreamBeginCapture_v2"(stream: Stream, mode: c_int);
         /// Ends the recording.
-        stream_end_capture = "hipStreamEndCapture"(stream: Stream, graph: *mut Graph);
+        stream_end_capture = "hipStreamEndCapture" | "cuStreamEndCapture"(stream: Stream, graph: *mut Graph);
         /// Makes a recording ready to launch.
-        graph_instantiate = "hipGraphInstantiateWithFlags"(exec: *mut GraphExec, graph: Graph, flags: u64);
+        graph_instantiate = "hipGraphInstantiateWithFlags" | "cuGraphInstantiateWithFlags"(exec: *mut GraphExec, graph: Graph, flags: u64);
         /// Queues a recording.
-        graph_launch = "hipGraphLaunch"(exec: GraphExec, stream: Stream);
+        graph_launch = "hipGraphLaunch" | "cuGraphLaunch"(exec: GraphExec, stream: Stream);
         /// Ends a ready recording.
-        graph_exec_destroy = "hipGraphExecDestroy"(exec: GraphExec);
+        graph_exec_destroy = "hipGraphExecDestroy" | "cuGraphExecDestroy"(exec: GraphExec);
         /// Ends a recording.
-        graph_destroy = "hipGraphDestroy"(graph: Graph);
+        graph_destroy = "hipGraphDestroy" | "cuGraphDestroy"(graph: Graph);
     }
 }
 
@@ -191,7 +245,24 @@ impl Runtime {
     /// # Errors
     /// [`LoadError`] when none opens.
     pub fn load_from(names: &[&str]) -> Result<Self, LoadError> {
-        Ok(Self::from_opened(load::open(names)?, "hipGetErrorName"))
+        Ok(Self::from_opened(
+            load::open(names)?,
+            Vendor::Amd,
+            "hipGetErrorName",
+        ))
+    }
+
+    /// Loads NVIDIA's twin from the usual names.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it is not installed or does not load.
+    pub fn load_cuda() -> Result<Self, LoadError> {
+        // Its function for a status' name takes other arguments.
+        Ok(Self::from_opened(
+            load::open(CUDA_NAMES)?,
+            Vendor::Nvidia,
+            "",
+        ))
     }
 
     /// The runtime's release. Needs no GPU.

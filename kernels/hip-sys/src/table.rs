@@ -1,6 +1,6 @@
 //! The one macro that turns a list of C functions into a struct of optional function pointers.
 
-/// Declares a table: for every line `rust_name = "cName"(argument: Type, ..)` one private pointer and
+/// Declares a table: for every line `rust_name = "amdName" | "nvidiaName"(argument: Type, ..)` one private pointer and
 /// one `unsafe fn rust_name(&self, ..) -> Result<(), CallError>` that calls it.
 ///
 /// All listed functions return a [`Status`](crate::Status); the few that do not are looked up by hand.
@@ -8,30 +8,32 @@ macro_rules! table {
     (
         $(#[$outer:meta])*
         pub struct $table:ident {
-            $( $(#[$doc:meta])* $name:ident = $symbol:literal ( $($argument:ident : $type:ty),* $(,)? ); )*
+            $( $(#[$doc:meta])* $name:ident = $symbol:literal | $twin:literal ( $($argument:ident : $type:ty),* $(,)? ); )*
         }
     ) => {
         $(#[$outer])*
         pub struct $table {
             library_name: String,
+            vendor: $crate::Vendor,
             error_name: Option<unsafe extern "C" fn($crate::Status) -> *const std::ffi::c_char>,
             $( $name: Option<unsafe extern "C" fn($($type),*) -> $crate::Status>, )*
         }
 
         impl $table {
-            /// Every C function this table knows, present or not.
+            /// Every C function of AMD's that this table knows, present or not; empty where only NVIDIA has one.
             pub const SYMBOLS: &'static [&'static str] = &[$($symbol),*];
 
-            fn from_opened(opened: $crate::load::Opened, error_name: &str) -> Self {
+            fn from_opened(opened: $crate::load::Opened, vendor: $crate::Vendor, error_name: &str) -> Self {
                 let library = opened.library;
                 let table = Self {
                     library_name: opened.name,
+                    vendor,
                     // SAFETY: both libraries declare this as `const char *(int-sized enum)`.
                     error_name: unsafe { library.get(error_name.as_bytes()) }.ok().map(|symbol| *symbol),
                     $(
                         // SAFETY: the types are those of the C header for this name, unchanged from
-                        // ROCm 5 to 7.
-                        $name: unsafe { library.get($symbol.as_bytes()) }.ok().map(|symbol| *symbol),
+                        // ROCm 5 to 7 and from CUDA 12 to 13; no library has a function without a name.
+                        $name: unsafe { library.get(vendor.name($symbol, $twin).as_bytes()) }.ok().map(|symbol| *symbol),
                     )*
                 };
                 // The pointers above live as long as the library. It is never closed: ROCm's exit
@@ -45,10 +47,16 @@ macro_rules! table {
                 &self.library_name
             }
 
+            /// Whose library this is.
+            pub fn vendor(&self) -> $crate::Vendor {
+                self.vendor
+            }
+
             /// The C functions that this release of the library lacks.
             pub fn missing(&self) -> Vec<&'static str> {
                 let mut missing = Vec::new();
-                $( if self.$name.is_none() { missing.push($symbol); } )*
+                $( if self.$name.is_none() { missing.push(self.vendor.name($symbol, $twin)); } )*
+                missing.retain(|name| !name.is_empty());
                 missing
             }
 
@@ -81,11 +89,11 @@ macro_rules! table {
                 pub unsafe fn $name(&self, $($argument: $type),*) -> Result<(), $crate::CallError> {
                     let call = self.$name.ok_or_else(|| $crate::CallError::MissingSymbol {
                         library: self.library_name.clone(),
-                        symbol: $symbol,
+                        symbol: self.vendor.name($symbol, $twin),
                     })?;
                     // SAFETY: passed on to the caller of this function.
                     let status = unsafe { call($($argument),*) };
-                    self.check($symbol, status)
+                    self.check(self.vendor.name($symbol, $twin), status)
                 }
             )*
         }

@@ -12,7 +12,12 @@ const NOT_HIP: &str = "libc.so.6";
 #[test]
 fn a_library_without_hip_names_the_missing_function() {
     let hip = Runtime::load_from(&[NOT_HIP]).expect("libc opens");
-    assert_eq!(hip.missing(), Runtime::SYMBOLS);
+    let all: Vec<_> = Runtime::SYMBOLS
+        .iter()
+        .filter(|s| !s.is_empty())
+        .copied()
+        .collect();
+    assert_eq!(hip.missing(), all);
     let error = hip.version().unwrap_err();
     assert_eq!(
         error,

@@ -5,7 +5,7 @@
 //! f16, or in int8 followed by one f32 scale a position. All query heads that share a KV head (and, in prefill,
 //! several tokens) are rows of one pass, so every key and value is read once for all of them.
 //!
-//! Positions are taken in tiles of 32 and tiles in chunks of 256 that are softened apart and merged in order.
+//! Positions are taken in tiles of 32 and tiles in chunks of 64 that are softened apart and merged in order.
 //! The split depends on absolute positions alone: a row's bits are the same in prefill and decode, on any
 //! number of threads and beside any neighbours.
 
@@ -20,8 +20,9 @@ pub use kernels::{Gather, Score, gather_variants, score_variants};
 
 /// Positions of a tile, which is a page of the KV cache.
 pub const TILE: usize = 32;
-/// Positions of a chunk: what one thread takes at the least when a long context is split.
-pub const CHUNK: usize = 256;
+/// Positions of a chunk: what one thread, or one workgroup of a GPU, takes at the least when a long context is split. Few
+/// enough that 2048 positions of five KV heads keep a large GPU busy.
+pub const CHUNK: usize = 64;
 
 /// Where things lie in a page.
 #[derive(Clone, Copy, Debug)]

@@ -274,7 +274,11 @@ fn choices_key(identity: &Identity) -> String {
         &identity.compiler,
         &(identity.memory_bytes >> 30).to_string(),
         include_str!("ops/gemv.wgsl"),
+        include_str!("ops/gemv.hip"),
         include_str!("ops/head.wgsl"),
+        include_str!("ops/gemm.hip"),
+        include_str!("ops/head.hip"),
+        include_str!("ops/prepare.hip"),
     ] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());

@@ -46,7 +46,7 @@ const RECORDINGS_MAX: usize = 32;
 struct Pass {
     tokens: usize,
     wanted: usize,
-    /// Chunks of 256 positions that attention is launched for.
+    /// Chunks of positions that attention is launched for.
     chunks: usize,
     ending: Ending,
 }
@@ -235,7 +235,7 @@ impl Decoder {
             self.driver.run(&copies)?;
         }
         let mut passes: Vec<Vec<Token>> = Vec::new();
-        let (mut chunks, mut tables) = (1, 0);
+        let (mut chunks, mut tables, mut rows) = (1, 0, 0);
         for slice in batch {
             let start = cache.len(slice.sequence);
             let pages = cache.pages(slice.sequence).len();
@@ -243,26 +243,29 @@ impl Decoder {
                 let position = start + i;
                 let more = chunks.max(chunks_of(position));
                 let fresh = i == 0 || passes.is_empty();
+                let last = i + 1 == slice.tokens.len();
+                let wanted = slice.logits == Want::All || (slice.logits == Want::Last && last);
                 let fits = passes.last().is_some_and(|pass| {
                     pass.len() < PASS_TOKENS
+                        && rows + usize::from(wanted) <= PASS_WANTED
                         && (pass.len() + 1) * more <= PASS_STATES
                         && tables + if fresh { pages } else { 0 } <= self.buffers.tables_max
                 });
                 if !fits {
                     passes.push(Vec::new());
-                    (chunks, tables) = (1, 0);
+                    (chunks, tables, rows) = (1, 0, 0);
                 }
                 if fresh || !fits {
                     tables += pages;
                 }
                 chunks = chunks.max(chunks_of(position));
-                let last = i + 1 == slice.tokens.len();
+                rows += usize::from(wanted);
                 if let Some(pass) = passes.last_mut() {
                     pass.push(Token {
                         id,
                         sequence: slice.sequence,
                         position,
-                        wanted: slice.logits == Want::All || (slice.logits == Want::Last && last),
+                        wanted,
                     });
                 }
             }
@@ -348,6 +351,7 @@ impl Decoder {
         let (b, k) = (&self.buffers, &self.kernels);
         let (tokens, chunks) = (pass.tokens as u32, pass.chunks as u32);
         let (kv_heads, rows) = (self.config.n_kv_heads as u32, [tokens, 1, 1]);
+        let query_heads = self.config.n_heads as u32;
         let mut steps = Vec::new();
         let mut launch = |kernel, grid, buffers: &[_], args: &[u32]| {
             steps.push(Step::Launch(Launch {
@@ -369,12 +373,12 @@ impl Decoder {
             let multiply = |product: &buffers::Product, kernels: &plan::Pair, to| {
                 let (kernel, grid) = kernels.choose(product.blocks, tokens);
                 let buffers = [product.weights, product.table, b.codes, b.scales, to];
-                (kernel, grid, buffers)
+                (kernel, grid, buffers, [tokens, product.blocks])
             };
             let (n, kernels) = (i as u32, &k.layers[i]);
             launch(k.prepare_in, rows, &ready(b.x, layer.attention_norm), &[]);
-            let (kernel, grid, buffers) = multiply(&layer.qkv, &kernels.qkv, b.wide);
-            launch(kernel, grid, &buffers, &[tokens]);
+            let (kernel, grid, buffers, args) = multiply(&layer.qkv, &kernels.qkv, b.wide);
+            launch(kernel, grid, &buffers, &args);
             let heads = [kv_heads, tokens, 1];
             launch(
                 k.rope,
@@ -389,21 +393,26 @@ impl Decoder {
                 &[b.steps, b.tables, b.wide, b.cache, b.states],
                 &[n, chunks],
             );
-            launch(k.merge, heads, &[b.steps, b.states, b.attended], &[chunks]);
+            launch(
+                k.merge,
+                [query_heads, tokens, 1],
+                &[b.steps, b.states, b.attended],
+                &[chunks],
+            );
             launch(
                 k.prepare_out,
                 rows,
                 &ready(b.attended, layer.attention_sub_norm),
                 &[],
             );
-            let (kernel, grid, buffers) = multiply(&layer.output, &kernels.output, b.x);
-            launch(kernel, grid, &buffers, &[tokens]);
+            let (kernel, grid, buffers, args) = multiply(&layer.output, &kernels.output, b.x);
+            launch(kernel, grid, &buffers, &args);
             launch(k.prepare_in, rows, &ready(b.x, layer.ff_norm), &[]);
-            let (kernel, grid, buffers) = multiply(&layer.gate_up, &kernels.gate_up, b.wide);
-            launch(kernel, grid, &buffers, &[tokens]);
+            let (kernel, grid, buffers, args) = multiply(&layer.gate_up, &kernels.gate_up, b.wide);
+            launch(kernel, grid, &buffers, &args);
             launch(k.prepare_down, rows, &ready(b.wide, layer.ff_sub_norm), &[]);
-            let (kernel, grid, buffers) = multiply(&layer.down, &kernels.down, b.x);
-            launch(kernel, grid, &buffers, &[tokens]);
+            let (kernel, grid, buffers, args) = multiply(&layer.down, &kernels.down, b.x);
+            launch(kernel, grid, &buffers, &args);
         }
         if pass.wanted == 0 {
             return steps;
@@ -441,9 +450,9 @@ impl Decoder {
     }
 }
 
-/// Chunks of 256 positions that a token at `position` sees.
+/// Chunks of positions that a token at `position` sees.
 fn chunks_of(position: usize) -> usize {
     position / crate::cpu::attention::CHUNK + 1
 }
 
-const _: () = assert!(PASS_WANTED >= PASS_TOKENS && PAGE == 32);
+const _: () = assert!(PAGE == 32);

@@ -56,10 +56,12 @@ pub enum Step {
 /// A device and the software that drives it: what compiled kernels and measured times belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `vulkan` or `hip`.
+    /// `vulkan`, `hip` or `cuda`.
     pub backend: &'static str,
     /// The device's own name.
     pub device: String,
+    /// Units that workgroups are spread over; 0 where the device does not tell.
+    pub units: u32,
     /// Driver, its version, and what else decides whether code from it can be kept.
     pub driver: String,
     /// What turns text into code, and its release.
@@ -81,7 +83,12 @@ pub struct Identity {
 pub enum GpuError {
     /// The loader or the vendor's library is not there.
     #[error(
-        "{backend} is not installed: {reason}; install your distribution's Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers, Fedora: mesa-vulkan-drivers, Arch: vulkan-radeon)"
+        "{backend} is not installed: {reason}; {}",
+        if *backend == "vulkan" {
+            "install your distribution's Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers, Fedora: mesa-vulkan-drivers, Arch: vulkan-radeon)"
+        } else {
+            "vulkan does without it"
+        }
     )]
     Missing {
         /// Which backend.

@@ -69,7 +69,7 @@ impl FirstRun<'_> {
         let identity = self.driver.identity().clone();
         let mut choices = self.cache.choices(&identity);
         for op in ops {
-            let candidates = op.candidates();
+            let candidates = op.candidates(&identity);
             let shape = op.shape();
             if candidates.is_empty() || (choices.contains_key(&shape) && !anew) {
                 continue;

@@ -1,4 +1,4 @@
-//! HIP texts to code objects through hipRTC, and what a code object says it needs. Runs nothing.
+//! HIP texts to code objects through hipRTC and NVRTC, and what an AMD code object says it needs. Runs nothing.
 //!
 //! hipRTC is known to end the process on targets it does not know: compile in a child.
 
@@ -7,7 +7,7 @@ use super::source::Source;
 use hip_sys::Rtc;
 
 /// The name of every kernel's entry.
-pub const ENTRY: &str = "main_kernel";
+pub const ENTRY: &std::ffi::CStr = c"main_kernel";
 
 /// Targets that every text must compile for: the first is Strix Halo, the others are current cards.
 pub const TARGETS: [&str; 3] = ["gfx1151", "gfx1100", "gfx1201"];
@@ -17,10 +17,6 @@ pub const TARGETS: [&str; 3] = ["gfx1151", "gfx1100", "gfx1201"];
 /// # Errors
 /// [`GpuError::Compile`] with the compiler's words.
 pub fn compile(rtc: &Rtc, source: &Source, target: &str) -> Result<Vec<u8>, GpuError> {
-    let failed = |log: String| GpuError::Compile {
-        op: source.op.to_owned(),
-        log,
-    };
     let architecture = format!("--offload-arch={target}");
     let options = [
         architecture.as_str(),
@@ -28,12 +24,74 @@ pub fn compile(rtc: &Rtc, source: &Source, target: &str) -> Result<Vec<u8>, GpuE
         "-std=c++17",
         "-ffp-contract=off",
     ];
+    Ok(compiled(rtc, source, &options)?.0)
+}
+
+/// Compiles a source for an NVIDIA target such as `sm_90`, with NVRTC.
+///
+/// # Errors
+/// [`GpuError::Compile`] with the compiler's words.
+pub fn compile_nvidia(rtc: &Rtc, source: &Source, target: &str) -> Result<Vec<u8>, GpuError> {
+    Ok(compile_nvidia_verbose(rtc, source, target)?.0)
+}
+
+/// As [`compile_nvidia`], with what the assembler says of registers and spills.
+///
+/// # Errors
+/// As [`compile_nvidia`].
+pub fn compile_nvidia_verbose(
+    rtc: &Rtc,
+    source: &Source,
+    target: &str,
+) -> Result<(Vec<u8>, String), GpuError> {
+    let architecture = format!("--gpu-architecture={target}");
+    let options = [
+        architecture.as_str(),
+        "-std=c++17",
+        "--fmad=false",
+        "--ptxas-options=-v",
+    ];
+    compiled(rtc, source, &options)
+}
+
+/// The ISA of the first GPU that the kernel's compute driver lists: `gfx1151`.
+pub(super) fn first_target() -> Option<String> {
+    let nodes = std::fs::read_dir("/sys/class/kfd/kfd/topology/nodes").ok()?;
+    let mut targets: Vec<(String, u32)> = nodes
+        .filter_map(|node| {
+            let path = node.ok()?.path();
+            let text = std::fs::read_to_string(path.join("properties")).ok()?;
+            let version = text
+                .lines()
+                .find_map(|line| line.strip_prefix("gfx_target_version "))?;
+            let name = path.file_name()?.to_str()?.to_owned();
+            Some((name, version.trim().parse().ok()?))
+        })
+        .filter(|(_, version)| *version > 0)
+        .collect();
+    targets.sort();
+    let (_, version) = targets.first()?;
+    Some(target_name(*version))
+}
+
+/// `gfx1151` for 110501: major times 10,000, minor times 100, step; the last two in hexadecimal.
+fn target_name(version: u32) -> String {
+    let (major, minor, step) = (version / 10_000, version / 100 % 100, version % 100);
+    format!("gfx{major}{minor:x}{step:x}")
+}
+
+fn compiled(rtc: &Rtc, source: &Source, options: &[&str]) -> Result<(Vec<u8>, String), GpuError> {
+    let failed = |log: String| GpuError::Compile {
+        op: source.op.to_owned(),
+        log,
+    };
     let compiled = rtc
-        .compile(&format!("{}.hip", source.op), &source.hip_text(), &options)
+        .compile(&format!("{}.hip", source.op), &source.hip_text(), options)
         .map_err(|error| failed(error.to_string()))?;
-    compiled
-        .code
-        .map_err(|error| failed(format!("{error}\n{}", compiled.log)))
+    match compiled.code {
+        Ok(code) => Ok((code, compiled.log)),
+        Err(error) => Err(failed(format!("{error}\n{}", compiled.log))),
+    }
 }
 
 /// What a compiled kernel takes of a compute unit.
@@ -133,6 +191,13 @@ fn section<'a>(file: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_are_named_as_the_compiler_names_them() {
+        assert_eq!(target_name(110_501), "gfx1151");
+        assert_eq!(target_name(120_001), "gfx1201");
+        assert_eq!(target_name(90_010), "gfx90a");
+    }
 
     #[test]
     fn metadata_numbers_are_read_in_every_width() {

@@ -13,6 +13,7 @@ pub mod hip;
 pub mod ops;
 mod pack;
 pub mod source;
+pub mod stream;
 pub mod vulkan;
 
 pub use driver::{Buffer, Driver, GpuError, Identity, Kernel, Launch, Place, Recording, Step};

@@ -61,6 +61,12 @@ impl Source {
         text
     }
 
+    /// A constant by name.
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        let found = self.defines.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| *value)
+    }
+
     /// Its name with its parameters, for people: `gemv p2 576x1536 split 4 tokens 1`.
     pub fn name(&self) -> String {
         let parameters: Vec<String> = self
@@ -74,7 +80,7 @@ impl Source {
     /// What its code is filed under: text, constants, backend, compiler, driver and device.
     pub fn key(&self, identity: &super::Identity) -> String {
         let text = match identity.backend {
-            "hip" => self.hip_text(),
+            "hip" | "cuda" => self.hip_text(),
             _ => self.wgsl_text(identity.fused),
         };
         let mut hash = Sha256::new();

@@ -11,13 +11,13 @@ use crate::model::Config;
 use crate::model::operator::Operator;
 use crate::model::weights::{self, Weights};
 
-/// Tokens of one pass: enough that a word of weights is used by eight tiles of eight, few enough that working rows stay
-/// in the second-level cache.
-pub(super) const PASS_TOKENS: usize = 64;
+/// Tokens of one pass: enough that reading the weights is a small part of it, few enough that working rows stay in the
+/// second-level cache of a card.
+pub(super) const PASS_TOKENS: usize = 256;
 /// Rows of logits of one pass.
 pub(super) const PASS_WANTED: usize = 64;
 /// Tokens times chunks of one pass: bounds the states that attention leaves, 130 numbers a head.
-pub(super) const PASS_STATES: usize = 1024;
+pub(super) const PASS_STATES: usize = 4096;
 /// Entries of the page tables of one pass: 16 sequences of 32,768 positions.
 const TABLES_MAX: usize = 16 << 10;
 

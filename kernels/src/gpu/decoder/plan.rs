@@ -3,7 +3,6 @@
 use super::Codes;
 use crate::cpu::ternary::Layout;
 use crate::gpu::driver::{Driver, GpuError, Kernel};
-use crate::gpu::ops::Op;
 use crate::gpu::ops::attend::Attend;
 use crate::gpu::ops::best::Best;
 use crate::gpu::ops::blocks::Blocks;
@@ -13,6 +12,7 @@ use crate::gpu::ops::head::Head;
 use crate::gpu::ops::merge::Merge;
 use crate::gpu::ops::prepare::{Gate, Prepare};
 use crate::gpu::ops::rope::{Heads, Rope};
+use crate::gpu::ops::{Op, THREADS};
 use crate::gpu::pack::Table;
 use crate::kv::{KvKind, PAGE};
 use crate::model::operator::Operator;
@@ -47,10 +47,9 @@ impl Products {
         let (first, rows) = (parts[0].0, operator.rows());
         let (layout, columns): (Layout, usize) = (first.layout(), first.columns());
         let chosen = |tokens| {
-            let mut gemv = Gemv::new(layout, columns, rows, add, tokens);
-            let choice = choices.get(&gemv.shape()).and_then(|c| c.parse().ok());
-            gemv.split = choice.unwrap_or(gemv.split);
-            gemv
+            let gemv = Gemv::new(layout, columns, rows, add, tokens);
+            let choice = choices.get(&gemv.shape());
+            gemv.chosen(choice)
         };
         Ok(Products {
             one: chosen(1),
@@ -114,20 +113,25 @@ impl Plan {
         };
         heads.page_words = heads.page_words.max(1);
         let sub_norms = config.architecture.sub_norms();
-        let prepare = |columns, gate, norm| Prepare {
-            columns,
-            gate,
-            norm,
-            epsilon: config.norm_epsilon,
-            rotate: config.hadamard,
+        let prepare = |columns, gate, norm| {
+            let prepare = Prepare {
+                columns,
+                gate,
+                norm,
+                epsilon: config.norm_epsilon,
+                rotate: config.hadamard,
+                threads: THREADS,
+            };
+            let choice = choices.get(&prepare.shape());
+            prepare.chosen(choice)
         };
         let gate = match config.architecture {
             Architecture::BitNet158 => Gate::SquaredRelu,
             _ => Gate::Silu,
         };
-        let mut head = Head::new(head_bits, config.n_vocab, config.n_embd);
-        let choice = choices.get(&head.shape()).and_then(|c| c.parse().ok());
-        head.threads = choice.unwrap_or(head.threads);
+        let head = Head::new(head_bits, config.n_vocab, config.n_embd);
+        let choice = choices.get(&head.shape());
+        let head = head.chosen(choice);
         let layers = weights.layers.iter().map(|layer| {
             Ok([
                 Products::new(&layer.qkv, "attention input", false, choices)?,
@@ -149,7 +153,7 @@ impl Plan {
                 pairing: config.rope.pairing,
                 pairs: config.rope.dimensions / 2,
             },
-            attend: Attend { heads },
+            attend: Attend::new(heads),
             merge: Merge { heads },
             blocks: Blocks {
                 columns: config.n_embd,

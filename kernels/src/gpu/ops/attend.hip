@@ -1,113 +1,130 @@
-// Attention over a chunk of 256 positions: see attend.wgsl.
+// Attention over a chunk: see attend.wgsl. A wave has the 32 positions of a tile for one query head.
 #define SIDE (32u * DIM / PACK + SCALED * 32u)
+#define TILES (CHUNK / 32u)
+// Whether a chunk's keys and values fit into shared memory beside another workgroup's.
+#define HELD (TILES * 2u * SIDE <= 9216u)
 #define LEAST -3.40282347e38f
 
 DEVICE float number(u32 word, u32 i) {
   return SCALED ? (float)((i32)(word << (24u - 8u * i)) >> 24) : half_value(word >> (16u * i));
 }
 
-KERNEL(256) main_kernel(const u32* __restrict__ steps, const u32* __restrict__ pages, const float* __restrict__ wide,
-                        const u32* __restrict__ cache, float* states, u32 layer, u32 chunks) {
-  SHARED float queries[GROUP * DIM], scores[GROUP * 256u], largest[GROUP * 8u], shrink[GROUP * 8u], tile_sums[GROUP * 8u];
-  SHARED u32 tile_pages[8];
-  const u32 thread = thread_id(), chunk = group_x(), head = group_y(), token = group_z();
-  const u32 seen = steps[token * 4u + 1u] + 1u;
-  if (chunk * 256u >= seen) return;
-  const u32 count = smaller_u(seen - chunk * 256u, 256u), tiles = (count + 31u) / 32u;
-  for (u32 i = thread; i < GROUP * DIM; i += 256u)
+KERNEL(NT) main_kernel(const u32* __restrict__ steps, const u32* __restrict__ pages, const float* __restrict__ wide,
+                       const u32* __restrict__ cache, float* states, u32 layer, u32 chunks) {
+  SHARED float queries[GROUP * DIM], weights[GROUP * CHUNK], tops[GROUP * TILES], sums[GROUP * TILES];
+  SHARED u32 tile_pages[TILES];
+#if HELD
+  SHARED word4 held[TILES][SIDE / 2u];
+#endif
+  let_next();
+  const u32 thread = thread_id(), head = group_y(), token = group_z(), lane = thread & 31u;
+  const u32 seen = steps[token * 4u + 1u] + 1u, table = steps[token * 4u + 2u];
+  if (group_x() * WALK * CHUNK >= seen) {
+    after_previous();
+    return;
+  }
+  auto page_of = [&](u32 tile) { return pages[table + tile] * PAGE_WORDS + (layer * KV_HEADS + head) * 2u * SIDE; };
+  auto fetch = [&](u32 chunk, u32 t) {
+#if HELD
+    const word4* from = (const word4*)(cache + page_of(chunk * TILES + t));
+    for (u32 i = thread; i < SIDE / 2u; i += NT) copy_ahead(&held[t][i], from + i);
+#endif
+  };
+  // What the kernel ahead appends lies in the last tile, when there is one token.
+  u32 fetched = 0u;
+  if (groups_z() == 1u && WALK == 1u)
+    for (; fetched < TILES && (group_x() * TILES + fetched + 1u) * 32u < seen; fetched++) fetch(group_x(), fetched);
+  after_previous();
+  for (u32 i = thread; i < GROUP * DIM; i += NT)
     queries[i] = wide[token * ((HEADS + 2u * KV_HEADS) * DIM) + head * GROUP * DIM + i] * as_float(SCALE);
-  if (thread < tiles)
-    tile_pages[thread] = pages[steps[token * 4u + 2u] + chunk * 8u + thread] * PAGE_WORDS + (layer * KV_HEADS + head) * 2u * SIDE;
-  barrier();
+#pragma unroll 1
+  for (u32 walk = 0u; walk < WALK; walk++) {
+    const u32 chunk = group_x() * WALK + walk;
+    if (chunk * CHUNK >= seen) return;
+    const u32 count = smaller_u(seen - chunk * CHUNK, CHUNK), tiles = (count + 31u) / 32u;
+    if (thread < tiles) tile_pages[thread] = page_of(chunk * TILES + thread);
+    for (u32 t = walk == 0u ? fetched : 0u; t < tiles; t++) fetch(chunk, t);
+    end_copies();
+    wait_copies<0u>();
+    barrier();
 
-  float s[GROUP];
+    const u32 position = thread % CHUNK, tile = position / 32u;
+    const bool there = position < count;
+#if HELD
+#define PAGE(t) ((const u32*)held[t])
+#else
+#define PAGE(t) (cache + tile_pages[t])
+#endif
+    const u32* keys = PAGE(there ? tile : 0u) + lane;
+    float scores[(GROUP * CHUNK + NT - 1u) / NT];
 #pragma unroll
-  for (u32 r = 0u; r < GROUP; r++) s[r] = 0.0f;
-  if (thread < count) {
-    const u32* keys = cache + tile_pages[thread >> 5] + (thread & 31u);
-#pragma unroll 4
-    for (u32 w = 0u; w < DIM / PACK; w++) {
-      const u32 word = keys[w * 32u];
+    for (u32 n = 0u; n < (GROUP * CHUNK + NT - 1u) / NT; n++) {
+      const u32 r = n * (NT / CHUNK) + thread / CHUNK;
+      float s = 0.0f;
+      if (there && r < GROUP) {
+#pragma unroll 16
+        for (u32 w = 0u; w < DIM / PACK; w++) {
+          const u32 word = keys[w * 32u];
 #pragma unroll
-      for (u32 i = 0u; i < PACK; i++) {
-        const float k = number(word, i);
-#pragma unroll
-        for (u32 r = 0u; r < GROUP; r++) s[r] = fused(k, queries[r * DIM + w * PACK + i], s[r]);
+          for (u32 i = 0u; i < PACK; i++) s = fused(number(word, i), queries[r * DIM + w * PACK + i], s);
+        }
+        if (SCALED) s = s * as_float(keys[32u * DIM / PACK]);
       }
+      if (!there) s = LEAST;
+      scores[n] = s;
+      for (u32 half = 16u; half > 0u; half /= 2u) s = larger(s, as_float(shuffle_xor(as_bits(s), half)));
+      if (lane == 0u && r < GROUP) tops[r * TILES + tile] = s;
     }
-    if (SCALED) {
-      const float scale = as_float(keys[32u * DIM / PACK]);
+    barrier();
 #pragma unroll
-      for (u32 r = 0u; r < GROUP; r++) s[r] = s[r] * scale;
+    for (u32 n = 0u; n < (GROUP * CHUNK + NT - 1u) / NT; n++) {
+      const u32 r = n * (NT / CHUNK) + thread / CHUNK;
+      if (r >= GROUP) break;
+      float top = tops[r * TILES];
+      for (u32 t = 1u; t <= tile; t++) top = larger(top, tops[r * TILES + t]);
+      const float e = there ? expo(scores[n] - top) : 0.0f;
+      const float scaled = SCALED && there ? e * as_float(PAGE(tile)[SIDE + 32u * DIM / PACK + lane]) : e;
+      weights[r * CHUNK + position] = scaled;
+      // ((l + l8) + l16) + l24, then halves of eight, four and two.
+      float sum = ((e + shuffle_f(e, (lane + 8u) & 31u)) + shuffle_f(e, (lane + 16u) & 31u)) + shuffle_f(e, (lane + 24u) & 31u);
+      for (u32 half = 4u; half > 0u; half /= 2u) sum = sum + as_float(shuffle_xor(as_bits(sum), half));
+      if (lane == 0u) sums[r * TILES + tile] = sum;
     }
-  }
-#pragma unroll
-  for (u32 r = 0u; r < GROUP; r++) scores[r * 256u + thread] = thread < count ? s[r] : LEAST;
-  barrier();
+    barrier();
 
-  for (u32 i = thread; i < GROUP * 8u; i += 256u) {
-    float top = LEAST;
-    for (u32 j = 0u; j < 32u; j++) top = larger(top, scores[i * 32u + j]);
-    largest[i] = top;
-  }
-  barrier();
-  if (thread < GROUP) {
-    float before = LEAST;
-    for (u32 t = 0u; t < tiles; t++) {
-      const float top = larger(before, largest[thread * 8u + t]);
-      shrink[thread * 8u + t] = t == 0u ? 0.0f : expo(before - top);
-      largest[thread * 8u + t] = top;
-      before = top;
-    }
-  }
-  barrier();
+    float* state = states + ((token * KV_HEADS + head) * chunks + chunk) * GROUP * (DIM + 2u);
+    for (u32 i = thread; i < GROUP * (DIM / PACK); i += NT) {
+      const u32 r = i / (DIM / PACK), w = i % (DIM / PACK);
+      float o[PACK], top = tops[r * TILES], total = sums[r * TILES];
 #pragma unroll
-  for (u32 r = 0u; r < GROUP; r++) {
-    const u32 at = r * 256u + thread;
-    scores[at] = thread < count ? expo(scores[at] - largest[r * 8u + (thread >> 5)]) : 0.0f;
-  }
-  barrier();
-  for (u32 i = thread; i < GROUP * 8u; i += 256u) {
-    float sums[8];
+      for (u32 n = 0u; n < PACK; n++) o[n] = 0.0f;
 #pragma unroll
-    for (u32 l = 0u; l < 8u; l++) {
-      const u32 at = i * 32u + l;
-      sums[l] = ((scores[at] + scores[at + 8u]) + scores[at + 16u]) + scores[at + 24u];
-    }
-    tile_sums[i] = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-  }
-  barrier();
-
-  float* state = states + ((token * KV_HEADS + head) * chunks + chunk) * GROUP * (DIM + 2u);
-  if (thread < GROUP) {
-    float total = 0.0f;
-    for (u32 t = 0u; t < tiles; t++) total = total * shrink[thread * 8u + t] + tile_sums[thread * 8u + t];
-    state[thread] = largest[thread * 8u + tiles - 1u];
-    state[GROUP + thread] = total;
-  }
-  for (u32 i = thread; i < GROUP * (DIM / PACK); i += 256u) {
-    const u32 r = i / (DIM / PACK), w = i % (DIM / PACK);
-    float o[PACK];
+      for (u32 t = 0u; t < TILES; t++) {
+        if (t >= tiles) break;
+        if (t > 0u) {
+          const float both = larger(top, tops[r * TILES + t]), shrunk = expo(top - both);
+          total = total * shrunk + sums[r * TILES + t];
+          top = both;
 #pragma unroll
-    for (u32 n = 0u; n < PACK; n++) o[n] = 0.0f;
-    for (u32 t = 0u; t < tiles; t++) {
-      const u32* values = cache + tile_pages[t] + SIDE;
-      const float shrunk = shrink[r * 8u + t];
-      if (t > 0u && shrunk != 1.0f) {
+          for (u32 n = 0u; n < PACK; n++) o[n] = o[n] * shrunk;
+        }
+        const u32* values = PAGE(t) + SIDE + w;
+        const float* weight = weights + r * CHUNK + t * 32u;
+        const u32 in_tile = smaller_u(count - t * 32u, 32u);
+#pragma unroll 16
+        for (u32 j = 0u; j < in_tile; j++) {
+          const u32 word = values[j * (DIM / PACK)];
 #pragma unroll
-        for (u32 n = 0u; n < PACK; n++) o[n] = o[n] * shrunk;
+          for (u32 n = 0u; n < PACK; n++) o[n] = fused(number(word, n), weight[j], o[n]);
+        }
       }
-      const u32 in_tile = smaller_u(count - t * 32u, 32u);
-#pragma unroll 4
-      for (u32 j = 0u; j < in_tile; j++) {
-        float weight = scores[r * 256u + t * 32u + j];
-        if (SCALED) weight = weight * as_float(values[32u * DIM / PACK + j]);
-        const u32 word = values[j * (DIM / PACK) + w];
-#pragma unroll
-        for (u32 n = 0u; n < PACK; n++) o[n] = fused(number(word, n), weight, o[n]);
+      if (w == 0u) {
+        state[r] = top;
+        state[GROUP + r] = total;
       }
-    }
 #pragma unroll
-    for (u32 n = 0u; n < PACK; n++) state[2u * GROUP + r * DIM + w * PACK + n] = o[n];
+      for (u32 n = 0u; n < PACK; n++) state[2u * GROUP + r * DIM + w * PACK + n] = o[n];
+    }
+    if (WALK > 1u) barrier();
   }
 }

@@ -1,4 +1,4 @@
-//! Attention of one token's heads over a chunk of 256 cached positions. Defined by `cpu/attention`.
+//! Attention of one token's heads over a chunk of cached positions. Defined by `cpu/attention`.
 
 use super::rope::Heads;
 use super::{Case, EXACT, Noise, Op, PORT, Same, bits};
@@ -11,9 +11,25 @@ use crate::gpu::source::Source;
 pub struct Attend {
     /// The heads.
     pub heads: Heads,
+    /// Chunks that a workgroup takes one after the other.
+    pub walk: u32,
 }
 
 impl Attend {
+    /// With a workgroup a chunk.
+    pub fn new(heads: Heads) -> Attend {
+        Attend { heads, walk: 1 }
+    }
+
+    /// Workgroups for so many chunks and tokens.
+    pub fn grid(&self, chunks: u32, tokens: u32) -> [u32; 3] {
+        [
+            chunks.div_ceil(self.walk),
+            self.heads.kv_heads as u32,
+            tokens,
+        ]
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.heads.dim as f32).sqrt()
     }
@@ -145,7 +161,11 @@ impl Parts {
 impl Op for Attend {
     fn source(&self) -> Source {
         let mut defines = self.heads.defines();
-        defines.push(("SCALE", self.scale().to_bits()));
+        defines.extend([
+            ("SCALE", self.scale().to_bits()),
+            ("WALK", self.walk),
+            ("NT", CHUNK as u32 * self.heads.group().min(4) as u32),
+        ]);
         Source {
             op: "attend",
             wgsl: vec![EXACT, include_str!("attend.wgsl")],
@@ -167,7 +187,7 @@ impl Op for Attend {
                 e.cache,
                 vec![0; e.states.len()],
             ],
-            grid: [e.chunks, self.heads.kv_heads as u32, e.tokens],
+            grid: self.grid(e.chunks, e.tokens),
             args: vec![e.layer, e.chunks],
             wanted: vec![(4, Same::Floats, bits(&e.states))],
         }

@@ -5,6 +5,7 @@
 DEVICE bool before(float a, u32 i, float b, u32 j) { return i != NONE && (j == NONE || a > b || (a == b && i < j)); }
 
 KERNEL(NT) main_kernel(const float* __restrict__ numbers, const pair_u* __restrict__ pairs, pair_u* best, u32 count) {
+  begin();
   SHARED float values[NT];
   SHARED u32 places[NT];
   const u32 thread = thread_id(), first = group_x() * SPAN, last = smaller_u(first + SPAN, count);

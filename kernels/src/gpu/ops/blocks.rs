@@ -23,7 +23,7 @@ impl Op for Blocks {
             defines: vec![
                 ("N", self.columns as u32),
                 ("EPS", self.epsilon.to_bits()),
-                ("NT", 128),
+                ("NT", 256),
             ],
             tables: vec![],
             buffers: 5,

@@ -1,6 +1,5 @@
 //! The operations of known models in all their parameters: what is compiled where no device runs it.
 
-use super::Op;
 use super::attend::Attend;
 use super::best::Best;
 use super::blocks::Blocks;
@@ -10,6 +9,7 @@ use super::head::Head;
 use super::merge::Merge;
 use super::prepare::{Gate, Prepare};
 use super::rope::{Heads, Rope};
+use super::{Op, THREADS};
 use crate::cpu::rope::Pairing;
 use crate::cpu::ternary::Layout;
 use crate::kv::KvKind;
@@ -63,6 +63,7 @@ pub fn catalogue() -> Vec<Box<dyn Op>> {
                 norm: true,
                 epsilon: 1e-5,
                 rotate,
+                threads: THREADS,
             })
         };
         ops.push(prepare(shape.width, Gate::None, shape.rotate));
@@ -81,7 +82,7 @@ pub fn catalogue() -> Vec<Box<dyn Op>> {
                 pairing: Pairing::SplitHalf,
                 pairs: shape.dim / 2,
             }));
-            ops.push(Box::new(Attend { heads }));
+            ops.push(Box::new(Attend::new(heads)));
             ops.push(Box::new(Merge { heads }));
         }
         for bits in [6, 8] {

@@ -1,5 +1,6 @@
 // Rows of the embedding table: see embed.wgsl.
 KERNEL(NT) main_kernel(const u32* __restrict__ table, const u32* __restrict__ scales, const u32* __restrict__ steps, float* x) {
+  begin();
   const u32 token = group_x(), id = steps[token * 4u], tile = id / 32u, lane = id % 32u;
   for (u32 quad = thread_id(); quad < BLOCKS * 8u; quad += NT) {
     const u32 block = quad / 8u, k = quad % 8u;

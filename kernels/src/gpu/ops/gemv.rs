@@ -4,6 +4,7 @@
 use super::{Case, Load, Noise, Op, PORT, Same, bits};
 use crate::cpu::packer::Packer;
 use crate::cpu::ternary::{BLOCK_ROWS, Int8Rows, Layout, TernaryMatrix};
+use crate::gpu::Identity;
 use crate::gpu::pack;
 use crate::gpu::source::Source;
 
@@ -22,10 +23,63 @@ pub struct Gemv {
     pub split: u32,
     /// Tokens that meet a loaded word of weights.
     pub tokens: u32,
+    /// Weights ahead of their use in shared memory, by the copy engine of devices that have one.
+    pub ring: Option<Ring>,
+    /// Matrix units, on devices whose texts name them.
+    pub matrix: Option<Matrix>,
+}
+
+/// Many tokens on matrix units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    /// Waves of a workgroup, 32 rows each.
+    pub waves: u32,
+    /// Tokens of a workgroup.
+    pub columns: u32,
+}
+
+/// Copies of weights and codes under way, and one more; and steps of a copy.
+const STAGES: u32 = 4;
+const MATRIX_RUN: u32 = 2;
+/// [`Matrix`]'s waves and columns that may be faster.
+const MATRICES: [(u32, u32); 6] = [(4, 32), (4, 64), (8, 32), (8, 64), (4, 128), (8, 128)];
+/// Tokens that are timed where a kernel takes many.
+const TIMED_TOKENS: u32 = 128;
+
+/// A workgroup that stays and walks over many blocks, with a ring of stages a wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Stages.
+    pub stages: u32,
+    /// Steps of a row in a stage.
+    pub run: u32,
+    /// Blocks of 32 rows that meet a loaded step of activations.
+    pub tiles: u32,
+    /// Workgroups.
+    pub groups: u32,
 }
 
 /// Slices that may be faster.
 const SPLITS: [u32; 4] = [1, 2, 4, 8];
+/// Slices and [`Ring`]'s stages, run, tiles and workgroups a unit that may be faster.
+const RINGS: [(u32, u32, u32, u32, u32); 14] = [
+    (4, 4, 5, 1, 1),
+    (4, 4, 5, 1, 2),
+    (4, 3, 5, 2, 2),
+    (8, 3, 5, 1, 1),
+    (8, 4, 5, 1, 1),
+    (8, 2, 5, 1, 2),
+    (8, 3, 5, 2, 1),
+    (8, 2, 5, 2, 1),
+    (8, 4, 2, 2, 2),
+    (8, 4, 4, 2, 1),
+    (8, 6, 4, 1, 1),
+    (16, 4, 3, 1, 1),
+    (16, 2, 3, 2, 1),
+    (16, 3, 4, 1, 1),
+];
+/// Shared memory of a unit that a workgroup's ring may take.
+const RING_BYTES_MAX: u32 = 190 << 10;
 
 impl Gemv {
     /// With parameters that do on every device.
@@ -38,12 +92,85 @@ impl Gemv {
             add,
             split,
             tokens,
+            ring: None,
+            matrix: None,
+        }
+    }
+
+    /// With parameters that were measured to be the best; those that do everywhere if they cannot be read.
+    pub fn chosen(self, choice: Option<&String>) -> Gemv {
+        let numbers: Option<Vec<u32>> =
+            choice.and_then(|c| c.split(' ').map(|n| n.parse().ok()).collect());
+        match numbers.as_deref() {
+            Some(&[waves, columns]) => Gemv {
+                matrix: Some(Matrix { waves, columns }),
+                ..self
+            },
+            Some(&[split]) => Gemv { split, ..self },
+            Some(&[split, stages, run, tiles, groups]) => Gemv {
+                split,
+                ring: Some(Ring {
+                    stages,
+                    run,
+                    tiles,
+                    groups,
+                }),
+                ..self
+            },
+            _ => self,
         }
     }
 
     /// Workgroups for so many blocks of 32 rows and tokens.
     pub fn grid(&self, blocks: u32, tokens: u32) -> [u32; 3] {
-        [blocks, tokens.div_ceil(self.tokens), 1]
+        let groups = self
+            .ring
+            .map_or(blocks, |ring| ring.groups.min(blocks.div_ceil(ring.tiles)));
+        match self.matrix {
+            Some(m) => [blocks.div_ceil(m.waves), tokens.div_ceil(m.columns), 1],
+            None => [groups, tokens.div_ceil(self.tokens), 1],
+        }
+    }
+
+    /// Bytes of 32 rows of weights and of a token's codes that a step takes.
+    fn step_bytes(&self) -> (u32, u32) {
+        match self.layout {
+            Layout::P2 => (512, 64),
+            Layout::B5 => (512, 80),
+            Layout::S34 | Layout::S24 => (640, 128),
+        }
+    }
+
+    fn ring_bytes(&self) -> u32 {
+        self.ring.map_or(0, |ring| {
+            self.split * ring.stages * ring.tiles * ring.run * self.step_bytes().0
+        })
+    }
+
+    fn matrix_bytes(&self) -> u32 {
+        let (weights, codes) = self.step_bytes();
+        self.matrix.map_or(0, |m| {
+            STAGES * MATRIX_RUN * (m.waves * weights + m.columns * codes)
+        })
+    }
+
+    fn rings(&self, units: u32) -> impl Iterator<Item = Gemv> {
+        let steps = pack::steps(self.layout, self.columns) as u32;
+        RINGS
+            .into_iter()
+            .filter_map(move |(split, stages, run, tiles, groups)| {
+                let gemv = Gemv {
+                    split,
+                    ring: Some(Ring {
+                        stages,
+                        run: run.min(steps.div_ceil(split)),
+                        tiles,
+                        groups: groups * units,
+                    }),
+                    ..self.clone()
+                };
+                (gemv.ring_bytes() * groups <= RING_BYTES_MAX).then_some(gemv)
+            })
     }
 }
 
@@ -61,8 +188,23 @@ impl Op for Gemv {
         Source {
             op: "gemv",
             wgsl: vec![wgsl, include_str!("gemv.wgsl")],
-            hip: vec![PORT, hip, include_str!("gemv.hip")],
+            hip: vec![
+                PORT,
+                hip,
+                if self.matrix.is_some() {
+                    include_str!("gemm.hip")
+                } else {
+                    include_str!("gemv.hip")
+                },
+            ],
             defines: vec![
+                ("RING", self.ring.map_or(0, |r| r.stages)),
+                ("RUN", self.ring.map_or(MATRIX_RUN, |r| r.run)),
+                ("TILES", self.ring.map_or(1, |r| r.tiles)),
+                ("SHARED_BYTES", self.ring_bytes() + self.matrix_bytes()),
+                ("WAVES", self.matrix.map_or(0, |m| m.waves)),
+                ("COLUMNS", self.matrix.map_or(0, |m| m.columns)),
+                ("STAGES", STAGES),
                 ("LAYOUT", self.layout as u32),
                 ("STEPS", pack::steps(self.layout, self.columns) as u32),
                 ("WORDS", pack::code_words(self.columns) as u32),
@@ -70,11 +212,11 @@ impl Op for Gemv {
                 ("ADD", u32::from(self.add)),
                 ("SPLIT", self.split),
                 ("TOKENS", self.tokens),
-                ("NT", 32 * self.split),
+                ("NT", 32 * self.matrix.map_or(self.split, |m| m.waves)),
             ],
             tables,
             buffers: 5,
-            args: 1,
+            args: 2,
         }
     }
 
@@ -90,23 +232,43 @@ impl Op for Gemv {
     }
 
     fn choice(&self) -> String {
-        self.split.to_string()
+        match (self.ring, self.matrix) {
+            (None, None) => self.split.to_string(),
+            (_, Some(m)) => format!("{} {}", m.waves, m.columns),
+            (Some(r), None) => format!(
+                "{} {} {} {} {}",
+                self.split, r.stages, r.run, r.tiles, r.groups
+            ),
+        }
     }
 
-    fn candidates(&self) -> Vec<Box<dyn Op>> {
-        SPLITS
-            .into_iter()
-            .map(|split| {
+    fn candidates(&self, identity: &Identity) -> Vec<Box<dyn Op>> {
+        let plain = SPLITS.into_iter().map(|split| Gemv {
+            split,
+            ring: None,
+            ..self.clone()
+        });
+        let mut all: Vec<Box<dyn Op>> = Vec::new();
+        all.extend(plain.map(|gemv| Box::new(gemv) as Box<dyn Op>));
+        if identity.backend == "cuda" && self.tokens == 1 {
+            let rings = self.rings(identity.units);
+            all.extend(rings.map(|gemv| Box::new(gemv) as Box<dyn Op>));
+        }
+        if identity.backend == "cuda" && self.tokens > 1 {
+            all.extend(MATRICES.into_iter().map(|(waves, columns)| {
                 Box::new(Gemv {
-                    split,
+                    matrix: Some(Matrix { waves, columns }),
                     ..self.clone()
                 }) as Box<dyn Op>
-            })
-            .collect()
+            }));
+        }
+        all
     }
 
     fn load(&self) -> Option<Load> {
-        let (blocks, tokens) = (self.rows.div_ceil(BLOCK_ROWS), u64::from(self.tokens));
+        let blocks = self.rows.div_ceil(BLOCK_ROWS);
+        let timed = if self.tokens > 1 { TIMED_TOKENS } else { 1 };
+        let tokens = u64::from(timed);
         Some(Load {
             buffers: vec![
                 (blocks * pack::block_words(self.layout, self.columns) * 4) as u64,
@@ -116,8 +278,8 @@ impl Op for Gemv {
                 tokens * self.rows as u64 * 4,
             ],
             rotating: 0,
-            grid: self.grid(blocks as u32, self.tokens),
-            args: vec![self.tokens],
+            grid: self.grid(blocks as u32, timed),
+            args: vec![timed, blocks as u32],
         })
     }
 
@@ -125,7 +287,7 @@ impl Op for Gemv {
     fn case(&self, seed: u64) -> Case {
         let mut noise = Noise::new(seed);
         let rows = (2 * BLOCK_ROWS + 5).min(self.rows);
-        let tokens = self.tokens as usize + 1;
+        let tokens = self.matrix.map_or(self.tokens, |m| m.columns) as usize + 1;
         let mut weights = vec![0; rows * self.columns];
         for row in weights.chunks_exact_mut(self.columns) {
             trits(self.layout, &mut noise, row);
@@ -179,7 +341,7 @@ impl Op for Gemv {
                 before,
             ],
             grid: self.grid(matrix.n_blocks() as u32, tokens as u32),
-            args: vec![tokens as u32],
+            args: vec![tokens as u32, matrix.n_blocks() as u32],
             wanted: vec![(4, Same::Bits, bits(&y))],
         }
     }

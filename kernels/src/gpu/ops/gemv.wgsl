@@ -6,7 +6,7 @@
 @group(0) @binding(3) var<storage, read> scales: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-struct Args { tokens: u32 }
+struct Args { tokens: u32, count: u32 }
 var<immediate> args: Args;
 
 var<workgroup> parts: array<array<i32, 32>, SPLIT * TOKENS>;

@@ -1,6 +1,7 @@
 //! Logits: a table of 8- or 6-bit numbers times a row in blocks of 32, integer within a block, blocks in order.
 
 use super::{Case, EXACT, Load, Noise, Op, PORT, Same};
+use crate::gpu::Identity;
 use crate::gpu::pack::Table;
 use crate::gpu::source::Source;
 use half::f16;
@@ -16,6 +17,8 @@ pub struct Head {
     pub rows: usize,
     /// Threads of a workgroup, a row each.
     pub threads: u32,
+    /// Blocks of a row that are fetched before the first is used; HIP texts only.
+    pub ahead: u32,
 }
 
 /// Numbers of threads that may be faster.
@@ -38,6 +41,21 @@ impl Head {
             columns,
             rows,
             threads: 64,
+            ahead: 2,
+        }
+    }
+
+    /// With parameters that were measured to be the best; those that do everywhere if they cannot be read.
+    pub fn chosen(self, choice: Option<&String>) -> Head {
+        let numbers: Option<Vec<u32>> =
+            choice.and_then(|c| c.split(' ').map(|n| n.parse().ok()).collect());
+        match numbers.as_deref() {
+            Some(&[threads, ahead]) => Head {
+                threads,
+                ahead,
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -59,6 +77,7 @@ impl Op for Head {
                 ("BLOCKS", self.columns as u32 / 32),
                 ("SCALE_WORDS", (self.columns as u32 / 32).div_ceil(2)),
                 ("VOCABULARY", self.rows as u32),
+                ("AHEAD", self.ahead),
                 ("NT", self.threads),
             ],
             tables: vec![],
@@ -72,15 +91,22 @@ impl Op for Head {
     }
 
     fn choice(&self) -> String {
-        self.threads.to_string()
+        format!("{} {}", self.threads, self.ahead)
     }
 
-    fn candidates(&self) -> Vec<Box<dyn Op>> {
-        CANDIDATES
+    fn candidates(&self, identity: &Identity) -> Vec<Box<dyn Op>> {
+        let aheads: &[u32] = match identity.backend {
+            "vulkan" => &[2],
+            _ => &[2, 4, 8],
+        };
+        let pairs = CANDIDATES
             .into_iter()
-            .map(|threads| {
+            .flat_map(|threads| aheads.iter().map(move |ahead| (threads, *ahead)));
+        pairs
+            .map(|(threads, ahead)| {
                 Box::new(Head {
                     threads,
+                    ahead,
                     ..self.clone()
                 }) as Box<dyn Op>
             })

@@ -28,10 +28,10 @@ impl Op for Merge {
     }
 
     fn case(&self, seed: u64) -> Case {
-        let e = Attend { heads: self.heads }.example(seed);
+        let e = Attend::new(self.heads).example(seed);
         Case {
             buffers: vec![e.steps, bits(&e.states), vec![0; e.attended.len()]],
-            grid: [self.heads.kv_heads as u32, e.tokens, 1],
+            grid: [self.heads.heads as u32, e.tokens, 1],
             args: vec![e.chunks],
             wanted: vec![(2, Same::Floats, bits(&e.attended))],
         }

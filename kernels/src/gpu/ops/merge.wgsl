@@ -1,5 +1,5 @@
 // Joins the chunks of a token's heads in order, divides by the sums, and writes the attended row. One workgroup a
-// KV head and token.
+// query head and token.
 @group(0) @binding(0) var<storage, read> steps: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> states: array<f32>;
 @group(0) @binding(2) var<storage, read_write> attended: array<f32>;
@@ -9,12 +9,12 @@ var<immediate> args: Args;
 
 @compute @workgroup_size(NT)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let head = group.x;
+  let head = group.x / GROUP;
+  let r = group.x % GROUP;
   let token = group.y;
-  let chunks = (steps[token].y + 256u) / 256u;
+  let chunks = (steps[token].y + CHUNK) / CHUNK;
   let base = (token * KV_HEADS + head) * args.chunks;
-  for (var i = thread; i < GROUP * DIM; i += NT) {
-    let r = i / DIM;
+  for (var i = thread; i < DIM; i += NT) {
     var largest = 0.0;
     var total = 0.0;
     var output = 0.0;
@@ -29,9 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       let fresh = expo(top - both);
       total = total * old + states[state + GROUP + r] * fresh;
-      output = output * old + states[state + 2u * GROUP + i] * fresh;
+      output = output * old + states[state + 2u * GROUP + r * DIM + i] * fresh;
       largest = both;
     }
-    attended[token * (HEADS * DIM) + head * GROUP * DIM + i] = output * divide(1.0, total);
+    attended[token * (HEADS * DIM) + group.x * DIM + i] = output * divide(1.0, total);
   }
 }

@@ -19,7 +19,7 @@ pub(crate) mod tests;
 
 pub use catalogue::catalogue;
 
-use super::driver::{Driver, GpuError, Kernel, Launch, Place, Step};
+use super::driver::{Driver, GpuError, Identity, Kernel, Launch, Place, Step};
 use super::source::Source;
 use std::fmt::Debug;
 
@@ -34,8 +34,8 @@ pub trait Op: Debug + Send + Sync {
     /// Random data with what the definition makes of it.
     fn case(&self, seed: u64) -> Case;
 
-    /// The same operation with each set of parameters that may be faster; empty where there is nothing to choose.
-    fn candidates(&self) -> Vec<Box<dyn Op>> {
+    /// The same operation with each set of parameters that may be faster on a device; empty where there is nothing to choose.
+    fn candidates(&self, _identity: &Identity) -> Vec<Box<dyn Op>> {
         Vec::new()
     }
 
@@ -246,5 +246,5 @@ impl Noise {
 /// The texts that several operations share.
 pub(crate) const EXACT: &str = include_str!("exact.wgsl");
 pub(crate) const ROW: &str = include_str!("row.wgsl");
-pub(crate) const PORT: &str = include_str!("port.h");
+pub const PORT: &str = include_str!("port.h");
 pub(crate) const ROW_HIP: &str = include_str!("row.h");

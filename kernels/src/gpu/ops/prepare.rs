@@ -1,9 +1,10 @@
 //! A row made ready for a ternary matrix: taken as it is or gated, normed, rotated, quantised to int8 with one scale.
 
-use super::{Case, EXACT, Noise, Op, PORT, ROW, ROW_HIP, Same, THREADS, bits};
+use super::{Case, EXACT, Load, Noise, Op, PORT, ROW, ROW_HIP, Same, bits};
 use crate::cpu::elementwise;
 use crate::cpu::ternary::Int8Rows;
 use crate::cpu::{hadamard, norm};
+use crate::gpu::Identity;
 use crate::gpu::pack;
 use crate::gpu::source::Source;
 
@@ -31,6 +32,22 @@ pub struct Prepare {
     pub epsilon: f32,
     /// Block of the Hadamard rotation.
     pub rotate: Option<usize>,
+    /// Threads of the row's workgroup.
+    pub threads: u32,
+}
+
+/// Threads that may be faster, on devices that allow so many.
+const CANDIDATES: [u32; 4] = [256, 512, 640, 1024];
+
+impl Prepare {
+    /// With the threads that were measured to be the best.
+    pub fn chosen(self, choice: Option<&String>) -> Prepare {
+        let threads = choice.and_then(|c| c.parse().ok());
+        Prepare {
+            threads: threads.unwrap_or(self.threads),
+            ..self
+        }
+    }
 }
 
 impl Op for Prepare {
@@ -51,12 +68,67 @@ impl Op for Prepare {
                     "ROTATE_SCALE",
                     (1.0 / (rotate.max(1) as f32).sqrt()).to_bits(),
                 ),
-                ("NT", THREADS),
+                ("NT", self.threads),
             ],
             tables: vec![],
             buffers: 6,
             args: 0,
         }
+    }
+
+    fn shape(&self) -> String {
+        let with = |on, word: &str| {
+            if on {
+                format!(" {word}")
+            } else {
+                String::new()
+            }
+        };
+        format!(
+            "prepare {}{}{}{}",
+            self.columns,
+            with(self.gate != Gate::None, "gated"),
+            with(self.norm, "normed"),
+            self.rotate
+                .map_or(String::new(), |n| format!(" rotated by {n}")),
+        )
+    }
+
+    fn choice(&self) -> String {
+        self.threads.to_string()
+    }
+
+    fn candidates(&self, identity: &Identity) -> Vec<Box<dyn Op>> {
+        if identity.backend == "vulkan" {
+            return Vec::new();
+        }
+        CANDIDATES
+            .into_iter()
+            .map(|threads| {
+                Box::new(Prepare {
+                    threads,
+                    ..self.clone()
+                }) as Box<dyn Op>
+            })
+            .collect()
+    }
+
+    fn load(&self) -> Option<Load> {
+        let n = self.columns as u64;
+        let width = if self.gate == Gate::None { n } else { 2 * n };
+        Some(Load {
+            buffers: vec![
+                4 * width,
+                4 * n,
+                4 * n,
+                4 * pack::code_words(self.columns) as u64,
+                8,
+                16,
+            ],
+            rotating: 0,
+            grid: [1, 1, 1],
+            args: vec![],
+        })
     }
 
     fn case(&self, seed: u64) -> Case {

@@ -28,6 +28,7 @@ DEVICE u32 word_of(const float* v, float scale) {
 
 KERNEL(NT) main_kernel(const u32* __restrict__ steps, const u32* __restrict__ pages, const pair_f* __restrict__ angles,
                        float* wide, u32* cache, u32 layer) {
+  begin();
   const u32 thread = thread_id(), head = group_x(), token = group_y();
   const u32 row = token * ((HEADS + 2u * KV_HEADS) * DIM), key = row + (HEADS + head) * DIM, value = key + KV_HEADS * DIM;
   const u32 position = steps[token * 4u + 1u], page = pages[steps[token * 4u + 2u] + position / 32u], slot = position % 32u;

@@ -2,7 +2,7 @@
 //! on the device: the CPU's sides with neighbouring dimensions of a key in one word.
 
 use super::{Case, EXACT, Noise, Op, PORT, ROW, ROW_HIP, Same, bits};
-use crate::cpu::attention::TILE;
+use crate::cpu::attention::{CHUNK, TILE};
 use crate::cpu::rope::{self, Pairing};
 use crate::gpu::source::Source;
 use crate::kv::KvKind;
@@ -55,6 +55,7 @@ impl Heads {
         vec![
             ("HEADS", self.heads as u32),
             ("KV_HEADS", self.kv_heads as u32),
+            ("CHUNK", CHUNK as u32),
             ("GROUP", self.group() as u32),
             ("DIM", self.dim as u32),
             ("PACK", self.pack() as u32),

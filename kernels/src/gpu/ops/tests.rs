@@ -73,6 +73,7 @@ fn rows_are_gated_normed_rotated_and_quantised_as_on_the_processor() {
                 norm,
                 epsilon: 1e-5,
                 rotate,
+                threads: THREADS,
             });
         }
     }
@@ -120,7 +121,7 @@ fn keys_and_values_are_rotated_and_kept_as_on_the_processor() {
 fn attention_over_chunks_is_that_of_the_processor() {
     let (attend, merge): (Vec<_>, Vec<_>) = heads()
         .into_iter()
-        .map(|heads| (Attend { heads }, Merge { heads }))
+        .map(|heads| (Attend::new(heads), Merge { heads }))
         .unzip();
     check(&attend.iter().map(|op| op as &dyn Op).collect::<Vec<_>>());
     check(&merge.iter().map(|op| op as &dyn Op).collect::<Vec<_>>());

@@ -85,6 +85,7 @@ fn describe(instance: &ash::Instance, device: vk::PhysicalDevice) -> Identity {
     Identity {
         backend: "vulkan",
         device: text(properties.device_name_as_c_str()),
+        units: 0,
         driver: format!(
             "{} {} (driver {}, api {}.{}, cache {cache})",
             text(v12.driver_name_as_c_str()),
