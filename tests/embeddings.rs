@@ -8,6 +8,7 @@ use onebit::domain::{Model, ModelFormat};
 use onebit::store::Store;
 use serde_json::{Value, json};
 
+use crate::openai::model;
 use crate::support::engine::fake_engine;
 use crate::support::{App, model_file};
 
@@ -116,7 +117,8 @@ fn vectors_come_as_floats_and_as_base64() {
 #[test]
 fn a_model_that_makes_none_says_what_would() {
     let client = App::shared().client();
-    let answer = client.post("/v1/embeddings", &json!({ "input": "a" }));
+    let chats = model(&client);
+    let answer = client.post("/v1/embeddings", &json!({ "model": chats, "input": "a" }));
     let error = answer.json()["error"].clone();
     assert_eq!(
         (answer.status, &error["code"]),
@@ -134,4 +136,88 @@ fn a_model_that_makes_none_says_what_would() {
         (unknown.status, unknown.json()["error"]["code"].clone()),
         (404, json!("model_not_found"))
     );
+}
+
+/// The cosine of two vectors of length one.
+fn likeness(one: &Value, other: &Value) -> f64 {
+    let numbers = |vector: &Value| -> Vec<f64> {
+        let numbers = vector
+            .as_array()
+            .unwrap_or_else(|| panic!("{vector} is no vector"));
+        numbers
+            .iter()
+            .map(|number| number.as_f64().unwrap())
+            .collect()
+    };
+    let pairs = numbers(one).into_iter().zip(numbers(other));
+    pairs.map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn the_encoder_that_comes_with_the_program_answers_every_dialect() {
+    let client = App::shared().client();
+    let texts = json!(["A cat sleeps.", "A kitten naps.", "Steel prices rose."]);
+    let openai = client
+        .post("/v1/embeddings", &json!({ "input": texts }))
+        .json();
+    assert_eq!(openai["model"], "all-minilm-l6-v2", "{openai}");
+    let vector = |at: usize| &openai["data"][at]["embedding"];
+    assert_eq!(vector(0).as_array().unwrap().len(), 384);
+    assert!((likeness(vector(0), vector(0)) - 1.0).abs() < 1e-4);
+    assert!(likeness(vector(0), vector(1)) > likeness(vector(0), vector(2)) + 0.3);
+    assert!(
+        openai["usage"]["prompt_tokens"].as_u64() > Some(12),
+        "{}",
+        openai["usage"]
+    );
+
+    let lemonade = client.post(
+        "/api/v1/embeddings",
+        &json!({ "model": "all-minilm-l6-v2", "input": texts }),
+    );
+    assert_eq!(lemonade.json()["data"], openai["data"]);
+    let ollama = client
+        .post(
+            "/api/embed",
+            &json!({ "model": "all-minilm", "input": texts }),
+        )
+        .json();
+    assert!(
+        (likeness(&ollama["embeddings"][2], vector(2)) - 1.0).abs() < 1e-4,
+        "{ollama}"
+    );
+    let older = client.post(
+        "/api/embeddings",
+        &json!({ "model": "all-minilm:latest", "prompt": "A cat sleeps." }),
+    );
+    assert!((likeness(&older.json()["embedding"], vector(0)) - 1.0).abs() < 1e-4);
+    let llama = client.post(
+        "/embedding",
+        &json!({ "model": "all-minilm-l6-v2", "content": "A cat sleeps." }),
+    );
+    assert!((likeness(&llama.json()[0]["embedding"][0], vector(0)) - 1.0).abs() < 1e-4);
+
+    // A text that it cannot read whole is refused, or cut where the dialect cuts.
+    let long = "sea ".repeat(300);
+    let refused = client.post(
+        "/v1/embeddings",
+        &json!({ "model": "all-minilm", "input": long }),
+    );
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (400, &json!("context_length_exceeded"))
+    );
+    assert_eq!(
+        client
+            .post(
+                "/api/embed",
+                &json!({ "model": "all-minilm", "input": long })
+            )
+            .status,
+        200
+    );
+    let whole = json!({ "model": "all-minilm", "input": long, "truncate": false });
+    assert_eq!(client.post("/api/embed", &whole).status, 400);
+    let unknown = client.post("/api/embed", &json!({ "model": "nobody", "input": "a" }));
+    assert_eq!(unknown.status, 404, "{}", unknown.text());
 }

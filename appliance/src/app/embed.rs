@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{App, AppError, Pick, Trail, carried};
-use crate::domain::Model;
+use crate::domain::Overflow;
 use crate::engines::EngineError;
 use crate::engines::lanes::Work;
 use crate::engines::route::Ask;
@@ -24,7 +24,7 @@ pub enum EmbedInput {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedded {
     /// The model that made them.
-    pub model: Model,
+    pub model: String,
     /// One for each input, in their order.
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of all inputs; `None` where the model's engine keeps its vocabulary to itself.
@@ -34,11 +34,40 @@ pub struct Embedded {
 }
 
 impl App {
-    /// Makes one vector for each input, on the lane that the router finds best.
+    /// Makes one vector for each input. The encoder that comes with the program answers by its own name, and where
+    /// no model is named and the default one makes no vectors; it reads the beginning of a text that is too long, or
+    /// refuses it, as `overflow` says.
     ///
     /// # Errors
     /// The model is not known or cannot be loaded, or it makes no vectors: the message says what does.
-    pub async fn embed(&self, name: &str, inputs: Vec<EmbedInput>) -> Result<Embedded, AppError> {
+    pub async fn embed(
+        &self,
+        name: &str,
+        inputs: Vec<EmbedInput>,
+        overflow: Overflow,
+    ) -> Result<Embedded, AppError> {
+        let error = match self.embed_by_model(name, &inputs).await {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        let own = match &error {
+            AppError::ModelNotFound { .. } => self.is_own_embedder(name).await,
+            AppError::NoModels => name.is_empty() || self.is_own_embedder(name).await,
+            AppError::NoEmbeddings(_) => name.is_empty() && self.has_own_embedder().await,
+            _ => false,
+        };
+        match own {
+            true => self.embed_here(inputs, overflow).await,
+            false => Err(error),
+        }
+    }
+
+    /// On the lane that the router finds best.
+    async fn embed_by_model(
+        &self,
+        name: &str,
+        inputs: &[EmbedInput],
+    ) -> Result<Embedded, AppError> {
         let (wish, note) = carried();
         let ask = Ask {
             work: Work::Embed,
@@ -59,7 +88,7 @@ impl App {
         for pick in routed.picks {
             let flights = &self.inner.flights;
             let _aboard = flights.begin(&pick.lane, &pick.model.id, pick.eta_s, wish.priority);
-            match self.embed_on(&pick, inputs.clone()).await {
+            match self.embed_on(&pick, inputs.to_vec()).await {
                 Err(AppError::Engine(error)) => {
                     failed.get_or_insert(error);
                 }
@@ -91,7 +120,7 @@ impl App {
             tokens = tokens.zip(count.ok()).map(|(sum, more)| sum + more.len());
         }
         Ok(Embedded {
-            model: model.clone(),
+            model: model.id.clone(),
             vectors,
             tokens,
             load: lease.loaded_in().unwrap_or_default(),

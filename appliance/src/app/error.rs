@@ -133,8 +133,8 @@ pub enum AppError {
     FillsNoGaps(String),
     /// It makes no vectors.
     #[error(
-        "{0} makes no embeddings; bring in a model that does (`onebit pull ORGANISATION/NAME`, such as a GGUF of \
-         nomic-embed-text or bge-small) and name it"
+        "{0} makes no embeddings; name all-minilm-l6-v2, which comes with the program, or bring in a model that does \
+         (`onebit pull ORGANISATION/NAME`, such as a GGUF of nomic-embed-text or bge-small) and name it"
     )]
     NoEmbeddings(String),
     /// A model was to name a label and named none.

@@ -11,7 +11,9 @@ use super::{App, AppError, EmbedInput};
 use crate::domain::policy::{
     Asking, Classifier, Condition, Judgement, MetadataTest, Policy, PolicyDecision, Tested,
 };
-use crate::domain::{ChatEvent, ChatRequest, Input, Limits, Message, Role, Sampling, Shape};
+use crate::domain::{
+    ChatEvent, ChatRequest, Input, Limits, Message, Overflow, Role, Sampling, Shape,
+};
 
 /// Compiled size of one expression: enough for long lists of words.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -213,7 +215,7 @@ impl App {
         let inputs = inputs
             .map(|text| EmbedInput::Text(text.to_owned()))
             .collect();
-        let made = self.embed(model, inputs).await?;
+        let made = self.embed(model, inputs, Overflow::LeaveOut).await?;
         let mut vectors = made.vectors.into_iter();
         let asked = vectors.next().unwrap_or_default();
         let mut scores = HashMap::new();

@@ -14,6 +14,8 @@ use onebit_kernels::model::bert::{Bert, BertConfig};
 use onebit_kernels::threads::Threads;
 use onebit_kernels::tokenizer::{Encode, Tokenizer};
 
+use super::EngineError;
+
 /// Tokens of one text, its two markers included. MiniLM and its kin were trained on 256 and lose beyond.
 pub const TOKENS_MAX: usize = 256;
 
@@ -106,6 +108,18 @@ impl Encoder {
     /// Tokens of a text, its markers left out.
     pub fn count(&self, text: &str) -> usize {
         self.inner.tokenizer.encode(text, Encode::default()).len()
+    }
+
+    /// The text of tokens.
+    ///
+    /// # Errors
+    /// A token is not in the vocabulary.
+    pub fn text(&self, tokens: &[u32]) -> Result<String, EngineError> {
+        let vocabulary = self.inner.tokenizer.len();
+        match tokens.iter().find(|id| **id as usize >= vocabulary) {
+            Some(&id) => Err(EngineError::BadToken { id, vocabulary }),
+            None => Ok(self.inner.tokenizer.decode(tokens)),
+        }
     }
 
     /// One vector of length one for each text; blocking. What lies beyond [`TOKENS_MAX`] tokens of a text is not read.

@@ -10,6 +10,7 @@ use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
 use super::LlamaCpp;
 use crate::app::{App, EmbedInput};
+use crate::domain::Overflow;
 
 /// Texts in one request.
 const TEXTS_MAX: usize = 2048;
@@ -33,7 +34,7 @@ pub(in super::super) async fn embedding(
 ) -> Result<Response, Failure<LlamaCpp>> {
     let inputs = inputs(body.content)?;
     let norm = body.embd_normalize.unwrap_or(2);
-    let made = app.embed(&body.model, inputs).await?;
+    let made = app.embed(&body.model, inputs, Overflow::Refuse).await?;
     let view = |(index, vector): (usize, Vec<f32>)| {
         // A list of vectors, because models without pooling make one for each token.
         json!({ "index": index, "embedding": [normalised(vector, norm)] })

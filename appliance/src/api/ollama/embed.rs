@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
-use super::{Ollama, OllamaError, find};
+use super::{Ollama, OllamaError, find, options};
 use crate::app::{App, AppError, EmbedInput, Embedded};
-use crate::domain::Model;
+use crate::domain::Overflow;
 
 /// Texts in one request.
 const TEXTS_MAX: usize = 2048;
@@ -25,13 +25,15 @@ enum Texts {
     Many(Vec<String>),
 }
 
-/// `truncate`, `options` and `keep_alive` are ignored.
+/// `options` and `keep_alive` are ignored.
 #[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct EmbedBody {
     #[serde(default)]
     model: String,
     input: Option<Texts>,
     dimensions: Option<usize>,
+    /// Whether only the beginning of a text that is too long is read; so it is unless this is false.
+    truncate: Option<bool>,
 }
 
 impl Wire for EmbedBody {
@@ -64,10 +66,10 @@ pub(in super::super) async fn embed(
         let why = format!("may hold at most {TEXTS_MAX} texts");
         return Err(RequestError::field("input", why).into());
     }
-    let model = find(&app, &body.model).await?;
+    let overflow = options::overflow(body.truncate);
     let Embedded {
         mut vectors, load, ..
-    } = vectors(&app, &model, texts).await?;
+    } = vectors(&app, &body.model, texts, overflow).await?;
     for vector in &mut vectors {
         vector.truncate(body.dimensions.unwrap_or(usize::MAX));
         normalise(vector);
@@ -89,21 +91,33 @@ pub(in super::super) async fn embeddings(
     State(app): State<App>,
     Body(body): Body<EmbeddingsBody>,
 ) -> Result<Response, Failure<Ollama>> {
-    let model = find(&app, &body.model).await?;
-    let embedded = vectors(&app, &model, vec![body.prompt]).await?;
+    let texts = vec![body.prompt];
+    let embedded = vectors(&app, &body.model, texts, Overflow::LeaveOut).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();
     Ok(answer(StatusCode::OK, &json!({ "embedding": vector })))
 }
 
 /// One vector for each text, and how long the model took to load.
-async fn vectors(app: &App, model: &Model, texts: Vec<String>) -> Result<Embedded, OllamaError> {
+async fn vectors(
+    app: &App,
+    asked: &str,
+    texts: Vec<String>,
+    overflow: Overflow,
+) -> Result<Embedded, OllamaError> {
     let inputs = texts.into_iter().map(EmbedInput::Text).collect();
-    match app.embed(&model.id, inputs).await {
-        Err(AppError::NoEmbeddings(model)) => Err(OllamaError::Cannot {
+    // The encoder that comes with the program is in no list.
+    let (name, unknown) = match find(app, asked).await {
+        Ok(model) => (model.id, None),
+        Err(error) if asked.is_empty() => return Err(error),
+        Err(error) => (asked.to_owned(), Some(error)),
+    };
+    match (app.embed(&name, inputs, overflow).await, unknown) {
+        (Err(AppError::ModelNotFound { .. }), Some(error)) => Err(error),
+        (Err(AppError::NoEmbeddings(model)), _) => Err(OllamaError::Cannot {
             model,
             what: "embeddings",
         }),
-        embedded => Ok(embedded?),
+        (embedded, _) => Ok(embedded?),
     }
 }
 

@@ -14,6 +14,7 @@ use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
 use super::OpenAi;
 use crate::app::{App, EmbedInput, shortened};
+use crate::domain::Overflow;
 
 /// OpenAI's own limit.
 const INPUTS_MAX: usize = 2048;
@@ -92,7 +93,7 @@ pub(in super::super) async fn answer_with_vectors(
 ) -> Result<Response, Failure<OpenAi>> {
     let model = body.model.clone();
     let asked = Asked::try_from(body)?;
-    let made = app.embed(&model, asked.inputs).await?;
+    let made = app.embed(&model, asked.inputs, Overflow::Refuse).await?;
     let length = made.vectors.first().map_or(0, Vec::len);
     if asked.dimensions.is_some_and(|wanted| wanted > length) {
         let why = format!("is more than the {length} that this model makes");
@@ -113,7 +114,7 @@ pub(in super::super) async fn answer_with_vectors(
         &json!({
             "object": "list",
             "data": data,
-            "model": made.model.id,
+            "model": made.model,
             "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
         }),
     ))

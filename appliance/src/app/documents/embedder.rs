@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::super::{EmbedInput, Embedded};
 use super::{App, AppError, LibraryError};
 use crate::config::shipped_model;
-use crate::engines::Task;
+use crate::domain::Overflow;
 use crate::engines::encoder::{Encoder, MARKERS, TOKENS_MAX};
+use crate::engines::{EngineError, Task};
 use crate::rag::chunk::Limits;
 
 /// The folder of the encoder that an installation brings.
@@ -144,6 +147,56 @@ impl App {
         }
     }
 
+    /// Whether the encoder in this process is there.
+    pub(in super::super) async fn has_own_embedder(&self) -> bool {
+        let encoder = self.encoder().await;
+        encoder
+            .inspect_err(|error| tracing::debug!(%error, "there is no embedder in this process"))
+            .is_ok()
+    }
+
+    /// Whether a client means the encoder in this process.
+    pub(in super::super) async fn is_own_embedder(&self, asked: &str) -> bool {
+        matches!(self.encoder().await, Ok(encoder) if means(asked, encoder.name()))
+    }
+
+    /// Vectors by the encoder in this process.
+    ///
+    /// # Errors
+    /// There is none, a token is not in its vocabulary, or a text is too long and must not be cut.
+    pub(in super::super) async fn embed_here(
+        &self,
+        inputs: Vec<EmbedInput>,
+        overflow: Overflow,
+    ) -> Result<Embedded, AppError> {
+        let begun = Instant::now();
+        let encoder = self.encoder().await?;
+        let load = begun.elapsed();
+        let texts: Vec<String> = inputs
+            .into_iter()
+            .map(|input| match input {
+                EmbedInput::Text(text) => Ok(text),
+                EmbedInput::Tokens(tokens) => encoder.text(&tokens).map_err(AppError::from),
+            })
+            .collect::<Result<_, _>>()?;
+        let mut sum = 0;
+        for text in &texts {
+            let tokens = encoder.count(text) + MARKERS;
+            if tokens > TOKENS_MAX && overflow == Overflow::Refuse {
+                let context = TOKENS_MAX;
+                return Err(EngineError::PromptTooLong { tokens, context }.into());
+            }
+            sum += tokens.min(TOKENS_MAX);
+        }
+        let model = encoder.name().to_owned();
+        Ok(Embedded {
+            model,
+            vectors: self.vectors(&Embedder::Own(encoder), texts).await?,
+            tokens: Some(sum),
+            load,
+        })
+    }
+
     /// How long passages may be, and how their tokens are counted: by the encoder's own tokenizer, or, where only an
     /// engine's model is there that keeps its tokenizer to itself, by a bound that no usual tokenizer exceeds.
     pub(super) async fn measure(&self) -> (Limits, Box<dyn Fn(&str) -> usize + Send + Sync>) {
@@ -154,6 +207,49 @@ impl App {
         match self.encoder().await {
             Ok(encoder) => (limits, Box::new(move |text| encoder.count(text))),
             Err(_) => (limits, Box::new(|text| text.chars().count().div_ceil(2))),
+        }
+    }
+}
+
+/// Whether a client's name means this encoder: Hugging Face writes an organisation before it, Ollama a tag behind a part
+/// of it (`all-minilm:latest`).
+fn means(asked: &str, own: &str) -> bool {
+    let asked = asked
+        .rsplit('/')
+        .next()
+        .unwrap_or(asked)
+        .to_ascii_lowercase();
+    let asked = asked
+        .strip_suffix(":latest")
+        .unwrap_or(&asked)
+        .replace(':', "-");
+    let rest = own.strip_prefix(asked.as_str());
+    asked.contains('-') && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_encoder_has_several_names() {
+        for asked in [
+            "all-minilm-l6-v2",
+            "all-minilm",
+            "all-minilm:latest",
+            "all-minilm:l6-v2",
+            "sentence-transformers/all-MiniLM-L6-v2",
+        ] {
+            assert!(means(asked, SHIPPED), "{asked}");
+        }
+        for asked in [
+            "",
+            "all",
+            "all-mini",
+            "all-minilm-l12-v2",
+            "text-embedding-3-small",
+        ] {
+            assert!(!means(asked, SHIPPED), "{asked}");
         }
     }
 }
