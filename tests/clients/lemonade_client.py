@@ -40,6 +40,10 @@ check(answer["usage"]["completion_tokens"] <= 8, answer["usage"])
 again = client.chat_completion(name, messages, max_tokens=8, temperature=0, timeout=120)
 check(again["choices"][0]["message"]["content"] == answer["choices"][0]["message"]["content"], again)
 
+stats = client.get_stats()
+check(stats["output_tokens"] == again["usage"]["completion_tokens"], stats)
+check(stats["request_count_total"] == 2 and stats["time_to_first_token"] > 0, stats)
+
 for refused in (
     client.chat_completion("nobody", messages),
     client.load_model("nobody"),

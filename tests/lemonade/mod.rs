@@ -442,3 +442,36 @@ fn what_is_not_here_is_answered_by_name() {
         foreign.text()
     );
 }
+
+#[test]
+fn models_are_pinned_and_have_second_names() {
+    let app = App::with_model(&[]);
+    let client = app.client();
+    let model = openai::model(&client);
+    let pinned = |client: &Client| ok(&client.get("/v1/health"))["pinned_models"]["llm"].clone();
+    let load = json!({ "model_name": model, "pinned": true });
+    ok(&client.post("/v1/load", &load));
+    assert_eq!(pinned(&client), 1);
+    ok(&client.post(
+        "/internal/pin",
+        &json!({ "model_name": model, "pinned": false }),
+    ));
+    assert_eq!(pinned(&client), 0);
+
+    let alias = json!({ "alias": "helper", "target": model });
+    assert_eq!(
+        ok(&client.post("/internal/aliases", &alias))["target"],
+        model
+    );
+    let known = ok(&client.get("/internal/aliases"));
+    assert_eq!(known["aliases"], json!({ "helper": model }));
+    let asked = json!({ "model": "helper", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}] });
+    assert_eq!(client.post("/api/v1/chat/completions", &asked).status, 200);
+    let gone = client.send("DELETE", "/internal/aliases/helper", "");
+    assert_eq!(gone.status, 200, "{}", gone.text());
+    assert_eq!(
+        client.send("DELETE", "/internal/aliases/helper", "").status,
+        404
+    );
+    assert_eq!(client.post("/api/v1/chat/completions", &asked).status, 404);
+}

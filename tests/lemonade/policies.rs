@@ -114,6 +114,22 @@ fn policies_choose_a_model() {
     assert!(events[1].json().get("x_lemonade_route").is_none());
     assert_eq!(events.last().unwrap().data, "[DONE]");
 
+    // What the last answer cost, and how often a policy decided.
+    let stats = ok(&client.get("/api/v1/stats"));
+    assert_eq!(stats["output_tokens"], 3, "{stats}");
+    assert!(stats["time_to_first_token"].as_f64() > Some(0.0), "{stats}");
+    let count = |name: &str| {
+        stats[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} in {stats}"))
+    };
+    assert_eq!(
+        count("input_tokens") + count("cache_tokens"),
+        count("prompt_tokens")
+    );
+    assert_eq!(count("request_count_total"), 4);
+    assert_eq!(count("routing_decisions_total"), 6);
+
     // A model may choose as well: one label out of those there are, whatever it thinks.
     let mut by_model = policy.clone();
     by_model["routing"] = json!({

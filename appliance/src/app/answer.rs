@@ -58,6 +58,7 @@ impl Answer {
             meter.watts(&pick.lane, key, watts);
         }
         meter.finished(&pick.lane, key, finish, self.now.beside);
+        self.app.count_answer(finish);
         self.app.save_rates_soon();
     }
 

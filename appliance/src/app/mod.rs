@@ -36,6 +36,7 @@ mod remotes;
 mod routing;
 mod speech;
 mod stats;
+mod tally;
 mod tokens;
 mod turns;
 pub mod update;
@@ -90,6 +91,7 @@ pub use speech::{
     Spoken, TEXT_BYTES_MAX, language_name,
 };
 pub use stats::Numbers;
+pub use tally::Tally;
 pub use tokens::{Gap, Token};
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 use wish::carried;
@@ -133,6 +135,7 @@ struct Inner {
     downloads: downloads::Downloads,
     registrations: registrations::Registrations,
     last_look: hardware::LastLook,
+    tallies: tally::Tallies,
     turns: turns::Turns,
     library: documents::Library,
     /// Computing threads, shared by engines and the library.
@@ -234,6 +237,7 @@ impl App {
             downloads: downloads::Downloads::default(),
             registrations: registrations::Registrations::default(),
             last_look: hardware::LastLook::default(),
+            tallies: tally::Tallies::default(),
             turns: turns::Turns::default(),
             library: documents::Library::new(),
             threads,

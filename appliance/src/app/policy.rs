@@ -28,6 +28,7 @@ type Scores = HashMap<String, Option<HashMap<String, f64>>>;
 impl App {
     /// Chooses a model. A classifier that fails counts as its author said, and the rules go on.
     pub async fn decide(&self, policy: &Policy, asking: &Asking) -> PolicyDecision {
+        self.count_decision();
         let mut judge = Judge {
             app: self,
             policy,

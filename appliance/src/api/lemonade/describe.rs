@@ -233,6 +233,20 @@ fn single() -> Vec<Operation> {
         Operation::post("/internal/set", "Changes what can be changed while it runs")
             .takes_form(any())
             .writes(success()),
+        Operation::post("/internal/pin", "Keeps a model loaded, or lets it go again")
+            .takes_form(named([("model_name", text()), ("pinned", truth())]))
+            .writes(success()),
+        Operation::get("/internal/aliases", "Names that stand for one model")
+            .writes(object([("aliases", map(text()))])),
+        Operation::post("/internal/aliases", "Gives a model a second name")
+            .takes_form(named([("alias", text()), ("target", text())]))
+            .writes(object([
+                ("status", words(&["ok"])),
+                ("alias", text()),
+                ("target", text()),
+            ])),
+        Operation::delete("/internal/aliases/{alias}", "Takes a second name away")
+            .writes(object([("status", words(&["deleted"])), ("alias", text())])),
     ]
 }
 

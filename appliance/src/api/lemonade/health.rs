@@ -45,7 +45,7 @@ pub(in super::super) async fn health(
     if !peer.holds(Scope::Chat) {
         return Ok(answer(StatusCode::OK, &body));
     }
-    let pins: Vec<String> = Vec::new(); // PINS
+    let pins = app.pins().await?;
     let mut pinned: Map<String, Value> = KINDS
         .iter()
         .map(|(kind, _)| ((*kind).to_owned(), 0.into()))

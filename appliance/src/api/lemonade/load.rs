@@ -62,9 +62,8 @@ pub(in super::super) async fn load(
         options::save(&app, &model, &body.options).await?;
     }
     app.load(&model.id).await?;
-    if body.pinned == Some(true) {
-        let why = "`pinned` is not supported yet"; // PINS
-        return Err(Refused::plain(StatusCode::NOT_IMPLEMENTED, why));
+    if let Some(pinned) = body.pinned {
+        app.pin(&model.id, pinned).await?;
     }
     Ok(answer(
         StatusCode::OK,

@@ -13,12 +13,14 @@ pub(super) mod load;
 pub(super) mod logs;
 pub(super) mod machine;
 pub(super) mod models;
+pub(super) mod names;
 pub(super) mod options;
 pub(super) mod params;
 mod policy;
 pub(super) mod pull;
 pub(super) mod registry;
 pub(super) mod routing;
+pub(super) mod stats;
 
 pub(super) use describe::describe;
 

@@ -31,6 +31,12 @@ macro_rules! lemonade_below {
                 Chat,
                 lemonade::machine::system_stats,
             ),
+            route(
+                GET,
+                concat!($prefix, "/stats"),
+                Chat,
+                lemonade::stats::stats,
+            ),
             route(POST, concat!($prefix, "/load"), Owner, lemonade::load::load),
             route(
                 POST,
