@@ -413,7 +413,7 @@ fn refusals_have_the_servers_shape() {
         ),
         (
             "/embedding",
-            json!({ "content": "a" }),
+            json!({ "content": "a", "model": crate::openai::model(&client) }),
             501,
             "not_supported_error",
             "onebit pull",

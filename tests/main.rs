@@ -43,6 +43,7 @@ mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams
 mod openapi; // the description of all routes, and the manual beside them
 mod outgrown; // conversations longer than the context: refused, or without their oldest turns
+mod pictures; // images in every dialect: to an engine that sees, or refused by name
 mod realtime; // live speech over a WebSocket: turns, answers, interruptions
 mod residency; // many models loaded at once
 mod responses; // OpenAI's Responses: items, events, what is kept

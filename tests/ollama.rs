@@ -183,7 +183,8 @@ fn generate_goes_on_from_its_context() {
         (json!({"raw": true, "system": "x"}), "raw"),
         (json!({"suffix": "x"}), "insert"),
         (json!({"template": "{{ .Prompt }}"}), "template"),
-        (json!({"images": ["aGk="]}), "vision"),
+        (json!({"images": ["iVBORw0KGgo="]}), "vision"),
+        (json!({"images": ["aGk="]}), "images"),
         (json!({"context": [151_644]}), "context"),
     ] {
         let refused = ask(changes.clone());

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{App, Client};
+use crate::support::{App, Client, app::onebit_on, model_file};
 
 /// The id under which the default model was imported.
 pub(crate) fn model(client: &Client) -> String {
@@ -212,5 +212,68 @@ fn a_lost_client_frees_its_seat() {
             "abandoned answers go on: {status}"
         );
         std::thread::yield_now();
+    }
+}
+
+/// SmolLM2 with three of its unused marks renamed to those around a gap: it fills gaps badly, but it fills them.
+fn gap_filler(folder: &std::path::Path) -> App {
+    let mut bytes = std::fs::read(model_file()).expect("the model");
+    for (old, new) in [
+        ("<jupyter_text>", "<|fim_prefix|>"),
+        ("<jupyter_code>", "<|fim_suffix|>"),
+        ("<empty_output>", "<|fim_middle|>"),
+    ] {
+        let mut places = bytes.windows(old.len()).enumerate();
+        let at = places.find_map(|(at, window)| (window == old.as_bytes()).then_some(at));
+        let at = at.unwrap_or_else(|| panic!("the vocabulary has no {old}"));
+        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+    }
+    let file = folder.join("gap-filler.gguf");
+    std::fs::write(&file, bytes).expect("a copy");
+    let data = folder.join("data");
+    let file = file.to_str().expect("a path of text");
+    let imported = onebit_on(&data, &["import", file, "--name", "gap-filler"]);
+    assert!(
+        imported.status.success(),
+        "{}",
+        String::from_utf8_lossy(&imported.stderr)
+    );
+    App::start(&data, &[])
+}
+
+#[test]
+fn a_suffix_is_what_stands_behind_the_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = gap_filler(folder.path());
+    let client = app.client();
+    let gap = json!({"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n\nprint(add(1, 2))",
+        "n_predict": 6, "temperature": 0});
+    let native = client.post("/infill", &gap).json();
+    let filled = native["content"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{native}"));
+    let mut asked = json!({"prompt": gap["input_prefix"], "suffix": gap["input_suffix"], "max_tokens": 6, "temperature": 0});
+    let openai = client.post("/v1/completions", &asked).json();
+    assert_eq!(openai["choices"][0]["text"], filled, "{openai}");
+    let ollama = client.post("/api/generate", &json!({"model": "gap-filler", "prompt": gap["input_prefix"],
+        "suffix": gap["input_suffix"], "stream": false, "options": {"num_predict": 6, "temperature": 0}}));
+    assert_eq!(ollama.json()["response"], filled, "{}", ollama.text());
+    asked["suffix"] = json!("");
+    let without = client.post("/v1/completions", &asked).json();
+    assert_ne!(
+        without["usage"]["prompt_tokens"],
+        openai["usage"]["prompt_tokens"]
+    );
+}
+
+#[test]
+fn a_suffix_is_refused_where_the_model_fills_no_gaps() {
+    let client = App::shared().client();
+    let mut asked = json!({"model": model(&client), "prompt": "a", "suffix": "b", "max_tokens": 1});
+    for prompt in [json!("a"), json!([1, 2])] {
+        asked["prompt"] = prompt;
+        let refused = client.post("/v1/completions", &asked);
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert_eq!(refused.json()["error"]["param"], "suffix");
     }
 }

@@ -6,7 +6,8 @@
 //! fires only the first time it is seen by any process that shares the folder, so that a retry succeeds.
 //!
 //! Answers are deterministic: token number n is the text `tn `, `max_tokens` of them. A question that holds
-//! `[[call:NAME:JSON]]` is answered by a call of that tool with that JSON as its arguments.
+//! `[[call:NAME:JSON]]` is answered by a call of that tool with that JSON as its arguments; one with pictures is
+//! answered with their addresses.
 
 #![allow(
     clippy::unwrap_used,
@@ -452,6 +453,13 @@ async fn chat<S: AsyncWrite + Unpin>(
 /// The call that the last question asks for, or a few words once a tool has answered it.
 fn scripted(body: &Value) -> Option<Value> {
     for message in body["messages"].as_array()?.iter().rev() {
+        let parts = message["content"].as_array().into_iter().flatten();
+        let pictures: Vec<&str> = parts
+            .filter_map(|part| part["image_url"]["url"].as_str())
+            .collect();
+        if !pictures.is_empty() {
+            return Some(json!({"content": format!("I see {}.", pictures.join(" and "))}));
+        }
         let text = message["content"].as_str().unwrap_or_default();
         if message["role"] == "tool" {
             return Some(json!({"content": "The tool has answered."}));

@@ -32,5 +32,6 @@ mod shared;
 mod tests;
 mod time;
 
+pub use openapi::description;
 pub use routes::{RouteFact, facts, router};
 pub use server::{Arrival, ServeError, Server};

@@ -367,23 +367,6 @@ fn single() -> Vec<Route> {
         route(GET, "/live", Public, lemonade::health::live),
         route(GET, "/logs/stream", Owner, lemonade::logs::stream),
         route(GET, "/realtime", Infer, openai::realtime::connect_lemonade),
-        route(GET, "/internal/config", Owner, lemonade::params::get),
-        route(
-            GET,
-            "/internal/config/defaults",
-            Owner,
-            lemonade::params::defaults,
-        ),
-        route(POST, "/internal/set", Owner, lemonade::params::set),
-        route(POST, "/internal/pin", Owner, lemonade::names::pin),
-        route(GET, "/internal/aliases", Owner, lemonade::names::aliases),
-        route(POST, "/internal/aliases", Owner, lemonade::names::set_alias),
-        route(
-            Method::DELETE,
-            "/internal/aliases/{alias}",
-            Owner,
-            lemonade::names::remove_alias,
-        ),
         // where requests go, and what that costs
         route(GET, "/v1/route/explain", Chat, native::route::explain),
         route(GET, "/metrics", Chat, metrics::metrics),

@@ -150,6 +150,22 @@ impl App {
         })
     }
 
+    /// Whether a model of this name sees pictures on some lane.
+    ///
+    /// # Errors
+    /// The model is not known, or no lane runs it at all.
+    pub async fn sees(&self, name: &str) -> Result<bool, AppError> {
+        let ask = Ask {
+            abilities: Abilities::VISION,
+            ..Ask::default()
+        };
+        match self.explain(name, &ask).await {
+            Ok(_) => Ok(true),
+            Err(AppError::NoLane(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Decides where a request goes, with the state of this moment.
     pub(super) async fn route(
         &self,
@@ -430,6 +446,9 @@ pub(super) fn ask_of(request: &ChatRequest) -> Ask<'static> {
         Shape::Json | Shape::Schema(_) => abilities.and(Abilities::GRAMMAR),
         Shape::Regex(_) | Shape::Grammar(_) => abilities.and(Abilities::PATTERN),
     };
+    if request.shows_pictures() {
+        abilities = abilities.and(Abilities::VISION);
+    }
     if request.logprobs.is_some() {
         abilities = abilities.and(Abilities::LOGPROBS);
     }

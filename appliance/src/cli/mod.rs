@@ -17,6 +17,7 @@ mod engines;
 mod kernels;
 mod keys;
 mod models;
+mod openapi;
 mod pair;
 mod ppl;
 mod pull;
@@ -165,6 +166,12 @@ enum Command {
     },
     /// Print every setting with its explanation and default.
     Settings,
+    /// Print the description of the HTTP routes, as OpenAPI has it.
+    Openapi {
+        /// Only this dialect's, possibly several times.
+        #[arg(long, value_name = "NAME")]
+        dialect: Vec<String>,
+    },
 }
 
 /// Runs the command that was typed.
@@ -199,6 +206,9 @@ async fn run(cli: Cli) -> Result<(), Failed> {
     if matches!(cli.command, Command::Settings) {
         print!("{}", crate::config::DEFAULT_FILE);
         return Ok(());
+    }
+    if let Command::Openapi { dialect } = &cli.command {
+        return openapi::print(dialect);
     }
     let Common { data, config, json } = cli.common;
     let flags = Flags {
@@ -244,7 +254,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Doctor {
             root, fix_script, ..
         } => doctor::run(config, &root, json, fix_script).await,
-        Command::Settings => Ok(()),
+        Command::Settings | Command::Openapi { .. } => Ok(()),
     }
 }
 

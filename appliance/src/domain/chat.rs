@@ -55,6 +55,8 @@ pub struct Message {
     pub calls: Vec<ToolCall>,
     /// The call that this message, a tool's result, answers.
     pub answers: Option<String>,
+    /// Pictures that belong to it: addresses, or `data:` addresses with their bytes.
+    pub pictures: Vec<String>,
 }
 
 /// A tool that the model may call.
@@ -119,6 +121,7 @@ impl Message {
             reasoning: None,
             calls: Vec::new(),
             answers: None,
+            pictures: Vec::new(),
         }
     }
 }
@@ -244,6 +247,14 @@ impl ChatRequest {
             thinking: None,
             shelf: None,
             overflow: Overflow::Refuse,
+        }
+    }
+
+    /// Whether there are pictures in it, which not every model sees.
+    pub fn shows_pictures(&self) -> bool {
+        match &self.input {
+            Input::Messages(messages) => messages.iter().any(|one| !one.pictures.is_empty()),
+            Input::Text { .. } | Input::Tokens(_) => false,
         }
     }
 }

@@ -47,7 +47,8 @@ const fn lane(name: &'static str, silicon: Silicon, memory: Memory) -> Lane {
         name,
         silicon,
         works: &[Work::Chat, Work::Embed],
-        abilities: Abilities::ALL,
+        // It sees with a projector, which no model here brings.
+        abilities: Abilities::ALL.without(Abilities::VISION),
         slots: SLOTS,
         context_max: 1 << 20,
         memory,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::answers::Events;
 use super::super::outgrown::notice;
 use super::messages::Head;
-use super::{citations, stop, tool_use_id, usage};
+use super::{citations, stop, tool_use, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
 use crate::domain::{ChatEvent, Citation, Finish};
 
@@ -64,14 +64,12 @@ impl Blocks {
     fn view(&self) -> Vec<Value> {
         let view = |block: &Block| match block {
             Block::Text(text) if text.trim().is_empty() => None,
-            Block::Text(text) => Some(json!({ "type": "text", "text": text })),
+            Block::Text(text) => Some(json!({ "type": "text", "text": text, "citations": null })),
             // A signature proves to Anthropic that it wrote the thought; here there is nothing to prove.
             Block::Thinking(text) => {
                 Some(json!({ "type": "thinking", "thinking": text, "signature": "" }))
             }
-            Block::Call { id, name, input } => {
-                Some(json!({ "type": "tool_use", "id": id, "name": name, "input": object(input) }))
-            }
+            Block::Call { id, name, input } => Some(tool_use(id, name, &object(input))),
         };
         let mut views: Vec<Value> = self.blocks.iter().filter_map(view).collect();
         if !self.sources.is_empty()
@@ -113,6 +111,9 @@ pub(super) async fn whole(head: Head, mut events: Events) -> Result<Value, AppEr
         "content": blocks.view(),
         "stop_reason": stop_reason,
         "stop_sequence": stop_sequence,
+        "stop_details": null,
+        "container": null,
+        "diagnostics": null,
         "usage": usage(&finish.usage),
     });
     if let Some(notice) = notice(blocks.left_out) {
@@ -162,8 +163,8 @@ mod tests {
             blocks.view(),
             [
                 json!({"type": "thinking", "thinking": "hm", "signature": ""}),
-                json!({"type": "text", "text": "\nyes"}),
-                json!({"type": "tool_use", "id": "toolu_a0", "name": "look", "input": {"at": 1}}),
+                json!({"type": "text", "text": "\nyes", "citations": null}),
+                json!({"type": "tool_use", "id": "toolu_a0", "name": "look", "input": {"at": 1}, "caller": {"type": "direct"}}),
             ]
         );
     }

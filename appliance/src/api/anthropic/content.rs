@@ -33,6 +33,36 @@ pub(super) struct Block {
     input: Option<Value>,
     tool_use_id: Option<String>,
     content: Option<Content>,
+    source: Option<Source>,
+}
+
+/// Where a picture lies.
+#[derive(Deserialize, JsonSchema)]
+struct Source {
+    r#type: String,
+    media_type: Option<String>,
+    data: Option<String>,
+    url: Option<String>,
+}
+
+impl Source {
+    /// Its address, or one that holds its bytes.
+    fn address(self) -> Result<String, RequestError> {
+        match (self.r#type.as_str(), self.media_type, self.data, self.url) {
+            ("base64", Some(kind), Some(data), _) if kind.starts_with("image/") => {
+                Ok(format!("data:{kind};base64,{data}"))
+            }
+            ("url", _, _, Some(url))
+                if url.starts_with("http://") || url.starts_with("https://") =>
+            {
+                Ok(url)
+            }
+            _ => Err(RequestError::field(
+                "messages",
+                "has images whose `source` is neither base64 with `media_type` and `data` nor an http address as `url`",
+            )),
+        }
+    }
 }
 
 /// Reads `system` and `messages`.
@@ -84,6 +114,13 @@ fn user(content: Content, out: &mut Vec<Message>) -> Result<(), RequestError> {
     for block in blocks {
         match block.r#type.as_str() {
             "text" => texts.push(need(block.text, "text", "text")?),
+            "image" => {
+                let address = need(block.source, "image", "source")?.address()?;
+                say(std::mem::take(&mut texts).join("\n"), out);
+                if let Some(last) = out.last_mut() {
+                    last.pictures.push(address);
+                }
+            }
             "tool_result" => {
                 flush(&mut texts, out);
                 let id = need(block.tool_use_id, "tool_result", "tool_use_id")?;
@@ -121,6 +158,7 @@ fn flush(texts: &mut Vec<String>, out: &mut Vec<Message>) {
 /// Words of the person; Anthropic reads two messages in a row as one turn, and most templates insist on turns.
 fn say(text: String, out: &mut Vec<Message>) {
     match out.last_mut().filter(|last| last.role == Role::User) {
+        Some(last) if text.is_empty() || last.content.is_empty() => last.content.push_str(&text),
         Some(last) => {
             last.content.push('\n');
             last.content.push_str(&text);

@@ -9,7 +9,7 @@ use super::super::failure::{Dialect, tell};
 use super::super::frames::{Frame, sse_with};
 use super::super::outgrown::notice;
 use super::messages::Head;
-use super::{Anthropic, citations, stop, tool_use_id, usage};
+use super::{Anthropic, citations, stop, tool_use, tool_use_id, usage};
 use crate::app::{AppError, EngineError};
 use crate::domain::{ChatEvent, Citation, Usage};
 
@@ -70,7 +70,7 @@ impl Writer {
             ChatEvent::CallBegins { id, name, .. } => {
                 self.end_block(&mut out);
                 let id = tool_use_id(&id);
-                let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+                let block = tool_use(&id, &name, &json!({}));
                 self.begin(Open::Call, block, &mut out);
             }
             ChatEvent::CallArguments { json, .. } => {
@@ -81,7 +81,10 @@ impl Writer {
                 self.end_block(&mut out);
                 let (stop_reason, stop_sequence) = stop(&finish, &self.head.stops);
                 let mut delta = json!({
-                    "delta": { "stop_reason": stop_reason, "stop_sequence": stop_sequence },
+                    "delta": {
+                        "stop_reason": stop_reason, "stop_sequence": stop_sequence,
+                        "stop_details": null, "container": null,
+                    },
                     "usage": usage(&finish.usage),
                 });
                 if let Some(notice) = notice(self.left_out) {
@@ -109,6 +112,9 @@ impl Writer {
             "content": [],
             "stop_reason": null,
             "stop_sequence": null,
+            "stop_details": null,
+            "container": null,
+            "diagnostics": null,
             "usage": usage(&read),
         });
         out.push(frame("message_start", json!({ "message": message })));
@@ -124,7 +130,11 @@ impl Writer {
                 return;
             }
             text = std::mem::take(&mut self.held);
-            self.begin(Open::Text, json!({ "type": "text", "text": "" }), out);
+            self.begin(
+                Open::Text,
+                json!({ "type": "text", "text": "", "citations": null }),
+                out,
+            );
             for citation in citations(&std::mem::take(&mut self.sources)) {
                 let delta = json!({ "type": "citations_delta", "citation": citation });
                 self.delta(delta, out);

@@ -155,6 +155,9 @@ pub(in super::super) async fn answer(
     let mut request = ChatRequest::try_from(body)?;
     request.shelf = shelf;
     request.model = app.name(&request.model).await?;
+    if request.shows_pictures() && !app.sees(&request.model).await? {
+        return Err(no_pictures("this model does not read images").into());
+    }
     let head = Head {
         id: format!("msg_{}", new_id()?),
         model: request.model.clone(),
@@ -172,11 +175,20 @@ pub(in super::super) async fn count(
     State(app): State<App>,
     Body(body): Body<MessagesBody>,
 ) -> Result<Response, Failure<Anthropic>> {
-    let tokens = app.count(ChatRequest::try_from(body)?).await?;
+    let request = ChatRequest::try_from(body)?;
+    if request.shows_pictures() {
+        return Err(no_pictures("the tokens of images are not known before they are read").into());
+    }
+    let tokens = app.count(request).await?;
     Ok(answer_json(
         StatusCode::OK,
         &json!({ "input_tokens": tokens }),
     ))
+}
+
+fn no_pictures(why: &'static str) -> RequestError {
+    let param = "messages";
+    RequestError::Unsupported { param, why }
 }
 
 /// What a message is called, and what may have ended it.

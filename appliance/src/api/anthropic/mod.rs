@@ -51,13 +51,20 @@ impl Dialect for Anthropic {
     }
 }
 
-/// Tokens as Anthropic counts them: those from the cache stand beside the others, not among them.
+/// Tokens as Anthropic counts them: those from the cache stand beside the others, not among them. What only its own
+/// service has is null.
 fn usage(usage: &Usage) -> Value {
     json!({
         "input_tokens": usage.prompt_tokens.saturating_sub(usage.cached_tokens),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
+        "output_tokens_details": { "thinking_tokens": usage.reasoning_tokens },
+        "cache_creation": null,
+        "inference_geo": null,
+        "server_tool_use": null,
+        "service_tier": "standard",
+        "speed": null,
     })
 }
 
@@ -76,6 +83,11 @@ fn stop(finish: &Finish, stops: &[String]) -> (&'static str, Option<String>) {
 /// The identifier of a call in Anthropic's form: engines begin theirs with `call_`.
 fn tool_use_id(id: &str) -> String {
     format!("toolu_{}", id.strip_prefix("call_").unwrap_or(id))
+}
+
+/// A call by the model itself, which at Anthropic a program may make as well.
+fn tool_use(id: &str, name: &str, input: &Value) -> Value {
+    json!({ "type": "tool_use", "id": id, "name": name, "input": input, "caller": { "type": "direct" } })
 }
 
 /// Passages as Anthropic's citations: each document counts once, in the order of its first passage; places are

@@ -33,6 +33,11 @@ fn view(model: &Model) -> Value {
         "created_at": rfc3339(model.imported_at),
         "max_input_tokens": model.context_length,
         "max_tokens": model.context_length,
+        "capabilities": null,
+        "lifecycle": "active",
+        "line": null,
+        "deprecated_at": null,
+        "retires_at": null,
     })
 }
 

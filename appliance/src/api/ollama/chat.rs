@@ -84,6 +84,7 @@ pub(in super::super) async fn answer(
         overflow: options::overflow(body.truncate),
         ..ChatRequest::new(model.id, Input::Messages(messages))
     };
+    can_see(&app, &request).await?;
     Ok(reply.answer(app, request).await?)
 }
 
@@ -111,6 +112,17 @@ pub(super) fn may_unload(peer: &Peer, keep: Keep) -> Result<(), OllamaError> {
         true => Err(OllamaError::NotOwner),
         false => Ok(()),
     }
+}
+
+/// Refuses pictures where no lane of the model sees them.
+pub(super) async fn can_see(app: &App, request: &ChatRequest) -> Result<(), OllamaError> {
+    if !request.shows_pictures() || app.sees(&request.model).await? {
+        return Ok(());
+    }
+    Err(OllamaError::Cannot {
+        model: request.model.clone(),
+        what: "vision",
+    })
 }
 
 /// Refuses thinking of a model that knows no thinking.

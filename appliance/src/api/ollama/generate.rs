@@ -15,11 +15,12 @@ use serde_json::{Map, Value, json};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::Failure;
-use super::chat::{can_think, may_unload, touch};
+use super::chat::{can_see, can_think, may_unload, touch};
+use super::messages;
 use super::options::{self, Options};
 use super::reply::{Form, Reply};
 use super::{Ollama, OllamaError, find};
-use crate::app::App;
+use crate::app::{App, AppError, Gap};
 use crate::domain::{ChatRequest, Input, Message, Peer, Role};
 
 #[derive(Deserialize, JsonSchema)]
@@ -128,16 +129,12 @@ pub(in super::super) async fn answer(
         }
         .into());
     }
+    let named = model.id.clone();
     let cannot = |what| OllamaError::Cannot {
-        model: model.id.clone(),
+        model: named.clone(),
         what,
     };
-    if !body.suffix.is_empty() {
-        return Err(cannot("insert").into());
-    }
-    if body.images.is_some_and(|images| !images.is_empty()) {
-        return Err(cannot("vision").into());
-    }
+    let mut pictures = messages::pictures(body.images.unwrap_or_default())?;
     let keep = options::keep(body.keep_alive.as_ref())?;
     let mut reply = Reply {
         model: body.model,
@@ -151,7 +148,17 @@ pub(in super::super) async fn answer(
     }
     may_unload(&peer, keep)?;
     // A model without a template reads plain text whichever way it is asked.
-    let input = if body.raw || !model.has_template {
+    let input = if !body.suffix.is_empty() {
+        let gap = Gap {
+            before: body.prompt,
+            after: body.suffix,
+            ..Gap::default()
+        };
+        match app.gap_prompt(&model.id, &gap).await {
+            Err(AppError::FillsNoGaps(_)) => return Err(cannot("insert").into()),
+            tokens => Input::Tokens(tokens.map_err(OllamaError::from)?),
+        }
+    } else if body.raw || !model.has_template {
         Input::Text {
             text: body.prompt,
             parse_special: true,
@@ -159,7 +166,10 @@ pub(in super::super) async fn answer(
     } else {
         let mut conversation = Conversation::read(&context)?;
         conversation.ask(body.system, body.prompt);
-        let messages = conversation.0.clone();
+        let mut messages = conversation.0.clone();
+        if let Some(question) = messages.last_mut() {
+            question.pictures = std::mem::take(&mut pictures);
+        }
         reply.form = Form::Generate(Some(conversation));
         Input::Messages(messages)
     };
@@ -176,6 +186,11 @@ pub(in super::super) async fn answer(
         overflow: options::overflow(body.truncate),
         ..ChatRequest::new(model.id, input)
     };
+    can_see(&app, &request).await?;
+    if !pictures.is_empty() {
+        // They had no message to stand in.
+        return Err(cannot("vision").into());
+    }
     Ok(reply.answer(app, request).await?)
 }
 

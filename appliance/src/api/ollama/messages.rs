@@ -59,13 +59,8 @@ pub(super) fn messages(bodies: Vec<MessageBody>) -> Result<Vec<Message>, Request
         let wrong = |why: String| RequestError::field("messages", why);
         let role = Role::parse(&body.role)
             .ok_or_else(|| wrong(format!("has a role `{}` that does not exist", body.role)))?;
-        if body.images.is_some_and(|images| !images.is_empty()) {
-            return Err(RequestError::Unsupported {
-                param: "images",
-                why: "this model reads text only",
-            });
-        }
         let mut message = Message::new(role, body.content.unwrap_or_default());
+        message.pictures = pictures(body.images.unwrap_or_default())?;
         message.reasoning = body.thinking.filter(|text| !text.is_empty());
         match role {
             Role::Assistant => {
@@ -89,6 +84,30 @@ pub(super) fn messages(bodies: Vec<MessageBody>) -> Result<Vec<Message>, Request
         out.push(message);
     }
     Ok(out)
+}
+
+/// How the usual formats of pictures begin in base64.
+const FORMATS: [(&str, &str); 4] = [
+    ("iVBORw0", "png"),
+    ("/9j/", "jpeg"),
+    ("R0lGOD", "gif"),
+    ("UklGR", "webp"),
+];
+
+/// Reads `images`: bytes in base64, without their format.
+pub(super) fn pictures(images: Vec<Value>) -> Result<Vec<String>, RequestError> {
+    let picture = |image: Value| {
+        let bytes = image.as_str().unwrap_or_default();
+        let format = FORMATS.iter().find(|(start, _)| bytes.starts_with(start));
+        match format {
+            Some((_, format)) => Ok(format!("data:image/{format};base64,{bytes}")),
+            None => Err(RequestError::field(
+                "images",
+                "must hold PNG, JPEG, GIF or WebP files as base64",
+            )),
+        }
+    };
+    images.into_iter().map(picture).collect()
 }
 
 /// Reads `tools`.

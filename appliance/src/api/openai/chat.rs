@@ -19,7 +19,7 @@ use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse_telling};
 use super::super::outgrown::{notice, overflow};
-use super::messages::MessageBody;
+use super::messages::{MessageBody, check_pictures};
 use super::options::{Options, StreamOptions};
 use super::tools::{self, FormatBody, FunctionBody, ToolBody, ToolChoiceBody};
 use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings, total};
@@ -192,6 +192,9 @@ pub(in super::super) async fn answer(
     for request in &mut asked.requests {
         request.model.clone_from(&model);
         request.shelf.clone_from(&shelf);
+    }
+    if let Some(first) = asked.requests.first() {
+        check_pictures(&app, first, "messages").await?;
     }
     let head = Head {
         id: format!("chatcmpl-{}", new_id()?),

@@ -15,7 +15,7 @@ use super::super::frames::{Frame, sse_telling};
 use super::chat::finite;
 use super::options::{Options, StreamOptions};
 use super::{OpenAi, UsageView, created, done, error_frame, finish_reason, frame, timings};
-use crate::app::{App, AppError, EngineError, new_id};
+use crate::app::{App, AppError, EngineError, Gap, new_id};
 use crate::domain::{ChatEvent, ChatRequest, Finish, Input, TokenLogprob, Usage};
 
 /// What OpenAI makes when nothing is said.
@@ -80,19 +80,43 @@ struct Asked {
     stream: bool,
     include_usage: bool,
     echo: bool,
+    /// What stands behind the text that is to be made.
+    suffix: Option<String>,
+}
+
+impl Asked {
+    /// Asks for what stands between each prompt and the suffix, in the model's own marks.
+    async fn fill_gaps(&mut self, app: &App, model: &str) -> Result<(), Failure<OpenAi>> {
+        let Some(suffix) = self.suffix.take() else {
+            return Ok(());
+        };
+        for request in &mut self.requests {
+            let Input::Text { text, .. } = &mut request.input else {
+                continue;
+            };
+            let gap = Gap {
+                before: std::mem::take(text),
+                after: suffix.clone(),
+                ..Gap::default()
+            };
+            let tokens = match app.gap_prompt(model, &gap).await {
+                Err(AppError::FillsNoGaps(_)) => {
+                    let why = "this model does not fill in the middle";
+                    let param = "suffix";
+                    return Err(RequestError::Unsupported { param, why }.into());
+                }
+                tokens => tokens?,
+            };
+            request.input = Input::Tokens(tokens);
+        }
+        Ok(())
+    }
 }
 
 impl TryFrom<CompletionBody> for Asked {
     type Error = RequestError;
 
     fn try_from(body: CompletionBody) -> Result<Asked, RequestError> {
-        if body.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-            let why = "this model does not fill in the middle";
-            return Err(RequestError::Unsupported {
-                param: "suffix",
-                why,
-            });
-        }
         let choices = body.options.choices()?;
         if body.best_of.is_some_and(|best| best > choices) {
             let why = "answers are not ranked; ask for `n` of them";
@@ -126,6 +150,13 @@ impl TryFrom<CompletionBody> for Asked {
                 why: "prompts of token ids are not echoed",
             });
         }
+        let suffix = body.suffix.filter(|suffix| !suffix.is_empty());
+        if suffix.is_some() && inputs.iter().any(|input| matches!(input, Input::Tokens(_))) {
+            return Err(RequestError::Unsupported {
+                param: "suffix",
+                why: "a text stands behind a text; send the prompt as one",
+            });
+        }
         let (sampling, limits) = (
             body.options.sampling()?,
             body.options
@@ -152,6 +183,7 @@ impl TryFrom<CompletionBody> for Asked {
                 .stream_options
                 .is_some_and(|options| options.include_usage),
             echo: body.echo,
+            suffix,
         })
     }
 }
@@ -178,6 +210,7 @@ pub(in super::super) async fn answer(
             _ => String::new(),
         })
         .collect();
+    asked.fill_gaps(&app, &model).await?;
     let writer = Writer {
         id: format!("cmpl-{}", new_id()?),
         created: created(),
@@ -424,7 +457,6 @@ mod tests {
     #[test]
     fn what_we_do_not_do_is_refused_by_name() {
         for (field, value) in [
-            ("suffix", json!("x")),
             ("best_of", json!(3)),
             ("logprobs", json!(99)),
             ("prompt", json!([])),

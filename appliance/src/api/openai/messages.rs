@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::body::RequestError;
-use crate::domain::{Message, Role, ToolCall};
+use super::super::failure::Failure;
+use super::OpenAi;
+use crate::app::App;
+use crate::domain::{ChatRequest, Message, Role, ToolCall};
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct MessageBody {
@@ -30,6 +33,15 @@ struct Part {
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,
+    image_url: Option<Picture>,
+}
+
+/// Chat writes an object, Responses the bare address.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Picture {
+    Address(String),
+    Object { url: String },
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -61,11 +73,15 @@ impl TryFrom<MessageBody> for Message {
                 "has `tool_calls` outside of an assistant's message".to_owned(),
             ));
         }
+        let mut pictures = Vec::new();
         let content = match body.content {
             None => String::new(),
             Some(Content::Text(text)) => text,
-            Some(Content::Parts(parts)) => join(parts)?,
+            Some(Content::Parts(parts)) => join(parts, &mut pictures)?,
         };
+        if !pictures.is_empty() && role != Role::User {
+            return Err(wrong("shows images outside of a user's message".to_owned()));
+        }
         Ok(Message {
             role,
             content,
@@ -73,6 +89,7 @@ impl TryFrom<MessageBody> for Message {
             reasoning: body.reasoning_content,
             calls: calls.into_iter().map(ToolCall::from).collect(),
             answers: body.tool_call_id,
+            pictures,
         })
     }
 }
@@ -87,9 +104,14 @@ impl From<CallBody> for ToolCall {
     }
 }
 
-fn join(parts: Vec<Part>) -> Result<String, RequestError> {
+fn join(parts: Vec<Part>, pictures: &mut Vec<String>) -> Result<String, RequestError> {
     let mut texts = Vec::with_capacity(parts.len());
     for part in parts {
+        if let ("image_url" | "input_image", Some(picture)) = (&*part.r#type, part.image_url) {
+            let (Picture::Address(url) | Picture::Object { url }) = picture;
+            pictures.push(address(url).map_err(|why| RequestError::field("messages", why))?);
+            continue;
+        }
         match (part.r#type.as_str(), part.text, part.refusal) {
             ("text" | "input_text" | "output_text", Some(text), _) => texts.push(text),
             ("refusal", _, Some(text)) => texts.push(text),
@@ -108,6 +130,33 @@ fn join(parts: Vec<Part>) -> Result<String, RequestError> {
         }
     }
     Ok(texts.join("\n"))
+}
+
+/// Checks where a picture lies: nothing on this machine's disks can be meant.
+pub(super) fn address(url: String) -> Result<String, String> {
+    let known = ["http://", "https://", "data:image/"];
+    match known.iter().any(|start| url.starts_with(start)) {
+        true => Ok(url),
+        false => {
+            let start: String = url.chars().take(40).collect();
+            Err(format!(
+                "shows images at `{start}`; they lie at an http or https address or in a data:image/ one"
+            ))
+        }
+    }
+}
+
+/// Refuses pictures where no lane of the model sees them.
+pub(super) async fn check_pictures(
+    app: &App,
+    request: &ChatRequest,
+    param: &'static str,
+) -> Result<(), Failure<OpenAi>> {
+    if request.shows_pictures() && !app.sees(&request.model).await? {
+        let why = no_part("image_url");
+        return Err(RequestError::Unsupported { param, why }.into());
+    }
+    Ok(())
 }
 
 /// Why a part that is no text is refused.
@@ -144,6 +193,22 @@ mod tests {
             (result.role, result.answers.as_deref()),
             (Role::Tool, Some("c"))
         );
+    }
+
+    #[test]
+    fn pictures_have_an_address_that_somebody_else_may_open() {
+        let shown = |url: &str| {
+            message(json!({"role": "user", "content": [
+                {"type": "text", "text": "this?"}, {"type": "image_url", "image_url": {"url": url}}
+            ]}))
+        };
+        let seen = shown("data:image/png;base64,iVBORw0=").unwrap();
+        assert_eq!((seen.content.as_str(), seen.pictures.len()), ("this?", 1));
+        for url in ["file:///etc/passwd", "/etc/passwd", "data:text/html,x"] {
+            assert!(shown(url).unwrap_err().contains("data:image/"), "{url}");
+        }
+        let said = json!({"role": "assistant", "content": [{"type": "image_url", "image_url": "https://a/b.png"}]});
+        assert!(message(said).unwrap_err().contains("user's"));
     }
 
     #[test]

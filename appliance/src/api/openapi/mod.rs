@@ -41,6 +41,26 @@ fn whole_document() -> &'static Value {
     DOCUMENT.get_or_init(|| build(&facts(), parts()))
 }
 
+/// The description of some dialects' routes, or, where none is named, of all.
+///
+/// # Errors
+/// There is no dialect of such a name: the names that there are.
+pub fn description(dialects: &[String]) -> Result<Value, Vec<&'static str>> {
+    let names: Vec<&'static str> = parts().iter().map(|part| part.name).collect();
+    let known = |asked: &String| names.iter().any(|name| name.eq_ignore_ascii_case(asked));
+    if !dialects.iter().all(known) {
+        return Err(names);
+    }
+    let wanted = |part: &Part| {
+        dialects.is_empty()
+            || dialects
+                .iter()
+                .any(|asked| part.name.eq_ignore_ascii_case(asked))
+    };
+    let parts = parts().into_iter().filter(wanted).collect();
+    Ok(build(&facts(), parts))
+}
+
 fn parts() -> Vec<Part> {
     vec![
         openai::describe(),

@@ -248,5 +248,29 @@ pub(super) fn routes() -> Vec<Route> {
     table.extend(openai_below!("/v0"));
     table.extend(openai_below!("/api/v1"));
     table.extend(openai_below!("/api/v0"));
+    table.extend(internal());
     table
+}
+
+/// What Lemonade's own tools set, in one place.
+fn internal() -> [Route; 7] {
+    [
+        route(GET, "/internal/config", Owner, lemonade::params::get),
+        route(
+            GET,
+            "/internal/config/defaults",
+            Owner,
+            lemonade::params::defaults,
+        ),
+        route(POST, "/internal/set", Owner, lemonade::params::set),
+        route(POST, "/internal/pin", Owner, lemonade::names::pin),
+        route(GET, "/internal/aliases", Owner, lemonade::names::aliases),
+        route(POST, "/internal/aliases", Owner, lemonade::names::set_alias),
+        route(
+            Method::DELETE,
+            "/internal/aliases/{alias}",
+            Owner,
+            lemonade::names::remove_alias,
+        ),
+    ]
 }

@@ -4,6 +4,7 @@
 //! A connection costs some 30 us on a socket, and pooling is what breaks FastFlowLM and hides dead
 //! servers. Must not know how a child is started or when a request is tried again.
 
+mod lengths;
 pub mod openai;
 pub mod sse;
 

@@ -79,6 +79,14 @@ pub fn request(request: &ChatRequest, model: &str, tokens_min: usize) -> (&'stat
 
 fn message(message: &Message) -> Value {
     let mut view = json!({"role": message.role.as_str(), "content": message.content});
+    if !message.pictures.is_empty() {
+        let picture =
+            |address: &String| json!({"type": "image_url", "image_url": {"url": address}});
+        let words = json!({"type": "text", "text": message.content});
+        let words = (!message.content.is_empty()).then_some(words);
+        let pictures = message.pictures.iter().map(picture);
+        view["content"] = words.into_iter().chain(pictures).collect();
+    }
     if let Some(name) = &message.name {
         view["name"] = name.as_str().into();
     }
@@ -351,19 +359,11 @@ pub fn error_of(body: &Value) -> Option<UpstreamError> {
         return Some(UpstreamError::TooLong { tokens, context });
     }
     if error["code"] == "context_length_exceeded"
-        && let Some((tokens, context)) = lengths(&message)
+        && let Some((tokens, context)) = super::lengths::lengths(&message)
     {
         return Some(UpstreamError::TooLong { tokens, context });
     }
     Some(UpstreamError::Said { message })
-}
-
-/// The prompt's length and the context's, of a sentence that names both: the prompt is the longer one.
-fn lengths(message: &str) -> Option<(usize, usize)> {
-    let numbers = message.split(|c: char| !c.is_ascii_digit());
-    let mut numbers = numbers.filter_map(|number| number.parse::<usize>().ok());
-    let (one, other) = (numbers.next()?, numbers.next()?);
-    Some((one.max(other), one.min(other)))
 }
 
 fn logprobs(content: &Value) -> Vec<TokenLogprob> {
@@ -428,26 +428,16 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_that_is_too_long_is_known_by_number_and_by_sentence() {
-        for error in [
-            json!({"n_prompt_tokens": 900, "n_ctx": 512, "message": "m"}),
-            json!({"code": "context_length_exceeded", "message": "the prompt has 900 tokens and the context holds 512; shorten it"}),
-            json!({"code": "context_length_exceeded", "message": "maximum context length is 512 tokens. However, you requested 900 tokens"}),
-        ] {
-            let known = error_of(&json!({ "error": error }));
-            assert!(
-                matches!(
-                    known,
-                    Some(UpstreamError::TooLong {
-                        tokens: 900,
-                        context: 512
-                    })
-                ),
-                "{known:?}"
-            );
-        }
-        let other = json!({"error": {"code": "x", "message": "900 of 512"}});
-        assert!(matches!(error_of(&other), Some(UpstreamError::Said { .. })));
+    fn pictures_go_as_parts() {
+        let mut seen = Message::new(Role::User, "what is it?");
+        seen.pictures = vec!["data:image/png;base64,iVBORw0=".into()];
+        let parts = &message(&seen)["content"];
+        assert_eq!(parts[0], json!({"type": "text", "text": "what is it?"}));
+        assert_eq!(
+            parts[1]["image_url"]["url"],
+            "data:image/png;base64,iVBORw0="
+        );
+        assert_eq!(message(&Message::new(Role::User, "a"))["content"], "a");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::super::body::RequestError;
-use super::super::messages::no_part;
+use super::super::messages::{address, no_part};
 use crate::domain::{Message, Role, ToolCall};
 
 /// `input` as the list of items that it stands for; this is also the form in which it is kept.
@@ -48,7 +48,14 @@ pub(super) fn messages(
                 let role = Role::parse(&name)
                     .filter(|role| *role != Role::Tool)
                     .ok_or_else(|| wrong(format!("has a role `{name}` that does not exist")))?;
-                let mut message = Message::new(role, words(&item["content"])?);
+                let (shown, said) = apart(&item["content"]);
+                let mut message = Message::new(role, words(&said)?);
+                for url in shown {
+                    message.pictures.push(address(url).map_err(wrong)?);
+                }
+                if !message.pictures.is_empty() && role != Role::User {
+                    return Err(wrong("shows images outside of a user's message"));
+                }
                 if role == Role::Assistant {
                     message.reasoning = thought.take();
                 }
@@ -102,6 +109,22 @@ fn kind(item: &Value) -> &str {
         None if item["role"].is_string() => "message",
         None => "",
     }
+}
+
+/// The addresses of pictures, and the content without them. A picture without an address stays, to be refused by name.
+fn apart(content: &Value) -> (Vec<String>, Value) {
+    let Value::Array(parts) = content else {
+        return (Vec::new(), content.clone());
+    };
+    let mut shown = Vec::new();
+    let mut rest = Vec::with_capacity(parts.len());
+    for part in parts {
+        match (part["type"].as_str(), part["image_url"].as_str()) {
+            (Some("input_image"), Some(url)) => shown.push(url.to_owned()),
+            _ => rest.push(part.clone()),
+        }
+    }
+    (shown, rest.into())
 }
 
 /// The words of a text or of a list of text parts.

@@ -21,6 +21,7 @@ use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::sse;
 use super::super::outgrown::overflow;
+use super::messages::check_pictures;
 use super::options::Options;
 use super::tools::{self, FunctionBody, ToolChoiceBody};
 use super::{OpenAi, created};
@@ -115,6 +116,7 @@ impl ResponsesBody {
         json!({
             "id": id,
             "object": "response",
+            "access_programs": null,
             "created_at": created(),
             "status": "in_progress",
             "background": false,
@@ -252,6 +254,7 @@ pub(in super::super) async fn answer(
     conversation.extend(input.iter().cloned());
     let model = app.name(&body.model).await?;
     let mut request = body.request(&model, &conversation)?;
+    check_pictures(&app, &request, "input").await?;
     request.shelf = cited::shelf(&peer, stores(body.tools.as_deref().unwrap_or_default())?);
     let key = new_id()?.to_string();
     let mut writer = Writer::new(body.response(&format!("resp_{key}"), &model), key);
