@@ -250,3 +250,47 @@ fn the_page_hears_what_doctor_says() {
             .all(|check| check["verdict"] == "good" || check["why"].is_string())
     );
 }
+
+/// A page shows the end first; and what is long can be deleted too.
+#[test]
+fn a_long_chat_is_read_from_its_end_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(&folder.path().join("data"), &[]);
+    let client = app.client();
+    let said = |id: String, parent: Option<String>, n: usize, content: String| {
+        let role = ["user", "assistant"][n % 2];
+        json!({ "id": id, "parent_id": parent, "role": role, "content": content })
+    };
+    let line = |n: usize| {
+        let parent = n.checked_sub(1).map(|above| format!("m{above}"));
+        said(format!("m{n}"), parent, n, format!("text {n}"))
+    };
+    let other = said("other".into(), Some("m2998".into()), 1, "another".into());
+    let messages: Vec<_> = (0..3000).map(line).chain([other]).collect();
+    let body = json!({ "title": "Long", "messages": messages, "head": "m2999" });
+    let made = client.post("/onebit/chats/import", &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let read = |query: &str| client.get(&format!("/onebit/chats/{id}{query}")).json();
+    let (end, all) = (read("?last=4"), read(""));
+    let texts: Vec<_> = end["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["content"].as_str().unwrap())
+        .collect();
+    let wanted = [
+        "text 2996",
+        "text 2997",
+        "text 2998",
+        "text 2999",
+        "another",
+    ];
+    assert_eq!(texts, wanted);
+    let whole = |chat: &serde_json::Value| chat["whole"].as_bool();
+    assert_eq!((whole(&end), whole(&all)), (Some(false), Some(true)));
+    assert_eq!(all["messages"].as_array().unwrap().len(), 3001);
+    assert_eq!(whole(&read("?last=9999")), Some(true));
+    let gone = client.delete(&format!("/onebit/chats/{id}"));
+    assert!((200..300).contains(&gone.status), "{}", gone.text());
+}

@@ -94,7 +94,7 @@ pub struct ChatChange {
 pub struct Chats<'a>(pub(super) &'a Store);
 
 const CHAT: &str = "id, title, model, pinned, head, created_at, updated_at";
-const MESSAGE: &str =
+pub(super) const MESSAGE: &str =
     "id, parent, role, content, model, finish_reason, stats, created_at, citations";
 
 impl Chats<'_> {
@@ -246,13 +246,10 @@ impl Chats<'_> {
         let (person, id) = (person.as_str().to_owned(), id.to_owned());
         self.0
             .write(move |transaction| {
-                let gone = transaction.execute(
-                    "DELETE FROM chats WHERE id = ? AND person = ?",
-                    [&id, &person],
-                )?;
-                if gone == 0 {
-                    return Err(StoreError::NotFound { what: "chat", id });
-                }
+                find(transaction, &person, &id)?;
+                // A long conversation is a chain of parents, deeper than a cascade may go.
+                transaction.execute("UPDATE messages SET parent = NULL WHERE chat = ?", [&id])?;
+                transaction.execute("DELETE FROM chats WHERE id = ?", [&id])?;
                 Ok(())
             })
             .await
@@ -394,7 +391,7 @@ fn like(text: &str) -> String {
     format!("%{escaped}%")
 }
 
-fn find(connection: &Connection, person: &str, id: &str) -> Result<Chat, StoreError> {
+pub(super) fn find(connection: &Connection, person: &str, id: &str) -> Result<Chat, StoreError> {
     connection
         .prepare_cached(&format!(
             "SELECT {CHAT} FROM chats WHERE id = ? AND person = ?"
@@ -430,7 +427,7 @@ fn chat(row: &Row<'_>) -> Result<Chat, rusqlite::Error> {
     })
 }
 
-fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
+pub(super) fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
     let role: String = row.get(2)?;
     Ok(StoredMessage {
         id: row.get(0)?,

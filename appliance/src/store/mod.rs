@@ -20,6 +20,7 @@ mod passages;
 mod responses;
 mod settings;
 mod snapshot;
+mod tail;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};

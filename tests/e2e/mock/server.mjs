@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { extname, join as joinPath, normalize } from 'node:path';
 import { collectionRoute, documentRoute, search } from './documents.mjs';
 import { CHECKS, explained, hubRoute, logSocket, numbers, timings } from './machine.mjs';
-import { addChat, addMessage, furnish, makeStore, messagesOf, stats, takeChat } from './store.mjs';
+import { addChat, addMessage, furnish, makeStore, messagesOf, stats, tailOf, takeChat } from './store.mjs';
 import { join, startTurn } from './turns.mjs';
 
 const DIST = new URL('../../../web/dist', import.meta.url).pathname;
@@ -145,7 +145,10 @@ function chatRoute(store, control, request, response, url, id, verb, body) {
     return send(response, {});
   }
   const turns = [...store.turns.values()].filter((turn) => turn.chat === id && !turn.ended).map((turn) => ({ turn_id: turn.id, assistant_message_id: turn.message }));
-  return send(response, { chat, messages: messagesOf(store, chat), turns, collections: chat.collections ?? [] });
+  const last = url.searchParams.get('last');
+  const messages = last === null ? messagesOf(store, chat) : tailOf(store, chat, Number(last));
+  const whole = last === null || messages.length === messagesOf(store, chat).length;
+  return send(response, { chat, messages, turns, collections: chat.collections ?? [], whole });
 }
 
 function list(store, query) {

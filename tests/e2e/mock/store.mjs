@@ -35,6 +35,17 @@ export function takeChat(store, { title, messages, head }) {
 }
 
 export const messagesOf = (store, chat) => [...store.messages.values()].filter((message) => message.chat === chat.id).map(wire);
+/** The last `n` messages of the branch that is shown, and their other versions. */
+export function tailOf(store, chat, n) {
+  const parents = new Set();
+  const line = new Set();
+  for (let at = store.messages.get(chat.head); at && line.size < n; at = store.messages.get(at.parent_id)) {
+    line.add(at.id);
+    parents.add(at.parent_id);
+  }
+  return messagesOf(store, chat).filter((message) => line.has(message.id) || (message.parent_id !== null && parents.has(message.parent_id)));
+}
+
 export const wire = ({ chat: _, ...message }) => message;
 
 export function stats(prompt_tokens, completion_tokens) {

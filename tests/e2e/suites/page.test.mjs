@@ -240,7 +240,8 @@ describe('size', () => {
               return performance.now() - began;
             }),
           );
-          await page.waitForFunction(() => document.querySelectorAll('article').length >= 30);
+          // All of it has come when there is something before what is drawn.
+          await page.waitForSelector('.column > .button');
           await page.reload();
           await page.goto(large.base);
           await page.waitForSelector('.list a[title=endless]');
@@ -253,7 +254,7 @@ describe('size', () => {
   test('both are read to their ends with few of them drawn', () =>
     withLarge(async (page) => {
       await page.click('.list a[title=endless]');
-      await page.waitForFunction(() => document.querySelectorAll('article').length >= 30);
+      await page.waitForSelector('.column > .button');
       const name = () => page.evaluate(() => document.querySelector('article').textContent.match(/Message (\d+)/)[1]);
       for (let n = 0; n < 6; n += 1) {
         const before = await name();

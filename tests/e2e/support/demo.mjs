@@ -1,10 +1,10 @@
 // Records the README's short demo from a running appliance, so that it shows what a model really said at its real pace:
-// ONEBIT_URL=http://127.0.0.1:8000 node support/demo.mjs. Use an empty data directory; needs img2webp (Debian: webp).
+// ONEBIT_URL=http://127.0.0.1:8000 ONEBIT_MODEL=id node support/demo.mjs. Use an empty data directory; needs img2webp (Debian: webp).
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { answered, shut, withPage } from './page.mjs';
+import { shut, withPage } from './page.mjs';
 
 const base = new URL('/app/', process.env.ONEBIT_URL).href;
 const target = new URL('../../../docs/images/demo.webp', import.meta.url).pathname;
@@ -16,7 +16,7 @@ const STILL_MS = 1200;
 
 const frames = [];
 await withPage(base, { viewport: { width: 960, height: 640 }, colorScheme: 'dark' }, async (page, context) => {
-  await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ welcomed: true, sidebar: false, temperature: 0, maxTokens: 160 })));
+  await page.evaluate((model) => localStorage.setItem('onebit.settings', JSON.stringify({ welcomed: true, model, sidebar: false, temperature: 0, maxTokens: 140 })), process.env.ONEBIT_MODEL ?? '');
   await page.reload();
   await page.waitForSelector('.pick .name:not(:text("No model"))');
   const session = await context.newCDPSession(page);
@@ -26,25 +26,26 @@ await withPage(base, { viewport: { width: 960, height: 640 }, colorScheme: 'dark
     frames.push({ path, at: metadata.timestamp * 1000 });
     void session.send('Page.screencastFrameAck', { sessionId });
   });
-  await session.send('Page.startScreencast', { format: 'png', everyNthFrame: 3 });
+  await session.send('Page.startScreencast', { format: 'png', everyNthFrame: 2 });
   const type = (text) => page.locator('#composer').pressSequentially(text, { delay: 38 });
   const done = () => page.waitForSelector('.answer:last-of-type[aria-busy=false] footer .icon', { timeout: 120_000 });
 
-  await type('Give me three tips for keeping bread fresh.');
+  await type('Why is the sky blue?');
   await page.keyboard.press('Enter');
   await done();
   await page.waitForTimeout(900);
-  await page.setInputFiles('.composer input[type=file]', { name: 'harbour-guide.md', mimeType: 'text/markdown', buffer: Buffer.from(GUIDE) });
-  await page.waitForSelector('.shelf >> text=harbour-guide.md');
-  await page.waitForFunction(() => !/%/.test(document.querySelector('.shelf').textContent), undefined, { timeout: 60_000 });
-  await type('Who sells bread in Quillport?');
+  await page.evaluate(() => (location.hash = '#/documents'));
+  await page.setInputFiles('.drop input', { name: 'harbour-guide.md', mimeType: 'text/markdown', buffer: Buffer.from(GUIDE) });
+  await page.waitForSelector('text=Can be found and cited', { timeout: 60_000 });
+  await page.locator('.find input').pressSequentially('where to buy a loaf', { delay: 38 });
   await page.keyboard.press('Enter');
-  await done();
-  await answered(page);
-  await page.waitForTimeout(700);
-  await page.click('.sources button >> nth=0');
+  await page.click('.hit >> nth=0');
   await page.waitForSelector('.passage mark');
-  await page.waitForTimeout(600);
+  await page.waitForTimeout(1100);
+  await page.keyboard.press('Escape');
+  await page.evaluate(() => (location.hash = '#/system'));
+  await page.waitForFunction(() => /L/.test(document.querySelector('.charts path:not(.ground)')?.getAttribute('d') ?? ''));
+  await page.waitForTimeout(3000);
   await session.send('Page.stopScreencast');
 });
 await shut();

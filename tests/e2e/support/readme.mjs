@@ -1,5 +1,5 @@
 // Takes the README's pictures from a running appliance, so that what they show is what a model really said:
-// ONEBIT_URL=http://127.0.0.1:8000 node support/readme.mjs. Use an empty data directory.
+// ONEBIT_URL=http://127.0.0.1:8000 ONEBIT_MODEL=id node support/readme.mjs. Use an empty data directory.
 import { answered, ask, shut, withPage } from './page.mjs';
 
 const base = new URL('/app/', process.env.ONEBIT_URL).href;
@@ -20,7 +20,7 @@ let places = [];
 
 await withPage(base, { ...wide, colorScheme: 'light' }, async (page) => {
   await page.waitForLoadState('networkidle');
-  await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ welcomed: true, temperature: 0, maxTokens: 320 })));
+  await page.evaluate((model) => localStorage.setItem('onebit.settings', JSON.stringify({ welcomed: true, model, temperature: 0, maxTokens: 320 })), process.env.ONEBIT_MODEL ?? '');
   await page.reload();
   for (const question of ASKED) {
     await page.click('.sidebar .new');

@@ -100,7 +100,8 @@ export async function chats(page: ChatPage = {}): Promise<Chat[]> {
 const chatOf = (body: Chat | { chat: Chat }): Chat => ('chat' in body ? body.chat : body);
 
 export const createChat = async (model: string): Promise<Chat> => chatOf(await json('POST', 'chats', { model }));
-export const chat = (chat: string): Promise<ChatDetail> => json('GET', `chats/${id(chat)}`);
+/** A chat; with `last`, only so many messages of the branch that is shown. */
+export const chat = (chat: string, last?: number): Promise<ChatDetail> => json('GET', `chats/${id(chat)}${last === undefined ? '' : `?last=${last}`}`);
 export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean; collections?: string[] }): Promise<void> =>
   void (await send('PATCH', `chats/${id(chat)}`, change));
 /** Brings in a chat with all its versions. */

@@ -14,6 +14,8 @@ const STREAMS_MAX = 4;
 // A lost stream is taken up again this often, with a pause that doubles, before the person is asked.
 const RESUMES_MAX = 5;
 const RESUME_PAUSE_MS = 400;
+// Messages that are read first when a conversation is opened: more than a screen shows.
+const FIRST = 24;
 // Thirty pictures a second read as smooth, and the model may need this processor itself.
 const PICTURE_MS = 30;
 
@@ -49,24 +51,40 @@ export class Conversation {
   });
   readonly running: boolean = $derived(running(this.turn));
 
+  /** Reads the conversation: what a screen shows first, where it is opened, and then all of it. */
   async load(): Promise<void> {
     if (this.id === null) return;
-    const age = this.#age;
     try {
-      const { chat, messages, turns, collections } = await api.chat(this.id);
-      this.shelf = collections ?? [];
-      this.chat = chat;
-      this.error = null;
-      this.known = true;
-      if (age !== this.#age) return;
-      this.turn = null;
-      this.messages = new Map(messages.map((message) => [message.id, message]));
-      this.head = chat.head ?? null;
-      const now = turns?.[0];
-      if (now) this.#resume(now.turn_id, now.assistant_message_id);
+      if (!this.known && (await this.#read(FIRST))) return;
+      await this.#read();
     } catch (error) {
       this.error = error;
     }
+  }
+
+  /** Reads its last messages, or all; whether nothing is missing then. */
+  async #read(last?: number): Promise<boolean> {
+    if (this.id === null) return true;
+    const age = this.#age;
+    const { chat, messages, turns, collections, whole = true } = await api.chat(this.id, last);
+    const now = turns?.[0];
+    // A part cannot tell where a running answer belongs.
+    if (!whole && now) return false;
+    this.shelf = collections ?? [];
+    this.chat = chat;
+    this.error = null;
+    this.known = true;
+    const read = messages.map((message): [string, Message] => [message.id, message]);
+    if (age !== this.#age) {
+      // Something was asked meanwhile: the past comes below it.
+      this.messages = new Map([...read, ...this.messages]);
+      return whole;
+    }
+    this.turn = null;
+    this.messages = new Map(read);
+    this.head = chat.head ?? null;
+    if (now) this.#resume(now.turn_id, now.assistant_message_id);
+    return whole;
   }
 
   /** Adds a question under `parent` (the leaf on screen by default) and has it answered. */

@@ -180,6 +180,8 @@ export interface ChatDetail {
   chat: Chat;
   messages: Message[];
   turns?: RunningTurn[];
+  /** Whether these are all of its messages. */
+  whole?: boolean;
   /** Collections or documents that the chat is answered from. */
   collections?: string[];
 }

@@ -25,6 +25,11 @@ pub(in super::super) struct ListQuery {
     limit: Option<usize>,
 }
 
+#[derive(Deserialize)]
+pub(in super::super) struct OneQuery {
+    last: Option<usize>,
+}
+
 #[derive(Deserialize, Default, JsonSchema)]
 pub(in super::super) struct CreateBody {
     title: Option<String>,
@@ -161,6 +166,8 @@ pub(super) struct ChatTreeView {
     turns: Vec<TurnView>,
     /// Collections or documents that it is answered from.
     collections: Vec<String>,
+    /// Whether these are all of its messages.
+    whole: bool,
 }
 
 /// It is gone.
@@ -222,7 +229,9 @@ pub(in super::super) async fn one(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     Path(id): Path<String>,
+    query: Result<Query<OneQuery>, QueryRejection>,
 ) -> Result<Response, Failure<OpenAi>> {
+    let Query(query) = query.map_err(|error| RequestError::Malformed(error.body_text()))?;
     let person = person(&peer)?;
     // Turns first: one that ends in between is then shown as running, and its events still end it.
     let turns: Vec<TurnView> = app
@@ -234,13 +243,20 @@ pub(in super::super) async fn one(
             assistant_message_id: turn.assistant_id,
         })
         .collect();
-    let (chat, messages) = app.store().chats().get(person, &id).await?;
+    let (chat, messages, whole) = match query.last {
+        Some(n) => app.store().chats().tail(person, &id, n).await?,
+        None => {
+            let (chat, messages) = app.store().chats().get(person, &id).await?;
+            (chat, messages, true)
+        }
+    };
     let collections = app.store().collections().of_chat(&id).await?;
     let view = ChatTreeView {
         chat: ChatView::of(chat, !turns.is_empty()),
         messages: messages.iter().map(MessageView::from).collect(),
         turns,
         collections,
+        whole,
     };
     Ok(answer(StatusCode::OK, &view))
 }

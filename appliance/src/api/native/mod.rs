@@ -130,6 +130,11 @@ pub(super) fn describe() -> Part {
                 .takes::<import::ImportBody>()
                 .gives_as::<chats::ChatView>(201),
             Operation::get("/onebit/chats/{id}", "A chat with its messages")
+                .reads(
+                    "last",
+                    json!({ "type": "integer", "minimum": 0 }),
+                    "only so many messages of the branch that is shown, with their versions",
+                )
                 .gives::<chats::ChatTreeView>(),
             Operation::new(
                 Method::PATCH,
