@@ -60,6 +60,9 @@ pub enum BertError {
     Empty { index: usize },
 }
 
+/// Rows that one thread takes of what is done row by row: long enough to be worth handing out, and within its cache.
+const SHARE: usize = 16;
+
 /// A tensor's shape and its values, row-major.
 pub type Tensor = (Vec<usize>, Vec<f32>);
 
@@ -192,7 +195,7 @@ impl Bert {
         let hidden = self.config.hidden;
         let spans = self.spans(texts)?;
         let tokens = spans.last().map_or(0, |span| span.end);
-        let mut states = self.embed(texts, tokens);
+        let mut states = self.embed(threads, texts, tokens);
         let mut qkv = vec![0.0; tokens * 3 * hidden];
         let mut mixed = vec![0.0; tokens * hidden];
         let mut wide = vec![0.0; tokens * self.config.intermediate];
@@ -201,11 +204,11 @@ impl Bert {
             layer.qkv.multiply(threads, &states, &mut qkv);
             self.attend(threads, &spans, &qkv, &mut mixed);
             layer.out.multiply(threads, &mixed, &mut change);
-            self.add_norm(&mut states, &change, &layer.attention_norm);
+            self.add_norm(threads, &mut states, &change, &layer.attention_norm);
             layer.up.multiply(threads, &states, &mut wide);
-            (self.kernels.gelu)(&mut wide);
+            self.activate(threads, &mut wide);
             layer.down.multiply(threads, &wide, &mut change);
-            self.add_norm(&mut states, &change, &layer.norm);
+            self.add_norm(threads, &mut states, &change, &layer.norm);
         }
         Ok(spans
             .into_iter()
@@ -242,7 +245,7 @@ impl Bert {
         Ok(spans)
     }
 
-    fn embed(&self, texts: &[&[u32]], tokens: usize) -> Vec<f32> {
+    fn embed(&self, threads: &Threads, texts: &[&[u32]], tokens: usize) -> Vec<f32> {
         let hidden = self.config.hidden;
         let mut states = Vec::with_capacity(tokens * hidden);
         for text in texts {
@@ -258,18 +261,38 @@ impl Bert {
             }
         }
         let none = vec![0.0; states.len()];
-        self.add_norm(&mut states, &none, &self.norm);
+        self.add_norm(threads, &mut states, &none, &self.norm);
         states
     }
 
-    fn add_norm(&self, states: &mut [f32], change: &[f32], norm: &Norm) {
-        (self.kernels.norm)(
-            states,
-            change,
-            &norm.weight,
-            &norm.bias,
-            self.config.epsilon,
-        );
+    fn add_norm(&self, threads: &Threads, states: &mut [f32], change: &[f32], norm: &Norm) {
+        let width = SHARE * self.config.hidden;
+        let shares = change.len().div_ceil(width);
+        let out = Shared::new(states);
+        threads.run(shares, &|share| {
+            let from = share * width;
+            let change = &change[from..change.len().min(from + width)];
+            // SAFETY: each share is rows of its own.
+            let states = unsafe { out.range(from, change.len()) };
+            (self.kernels.norm)(
+                states,
+                change,
+                &norm.weight,
+                &norm.bias,
+                self.config.epsilon,
+            );
+        });
+    }
+
+    fn activate(&self, threads: &Threads, wide: &mut [f32]) {
+        let width = SHARE * self.config.intermediate;
+        let length = wide.len();
+        let out = Shared::new(wide);
+        threads.run(length.div_ceil(width), &|share| {
+            let from = share * width;
+            // SAFETY: each share is rows of its own.
+            (self.kernels.gelu)(unsafe { out.range(from, width.min(length - from)) });
+        });
     }
 
     /// Self-attention of every text and head; `qkv` is `[token][3 · hidden]`, `out` is `[token][hidden]`.
