@@ -15,7 +15,14 @@ use crate::support::{App, model_file};
 /// A model that the built-in engine does not run, so that llama-server does: the fake one, which makes
 /// `[1, NUMBER, 0.5]` of each text.
 fn appliance(folder: &Path) -> App {
+    appliance_with(folder, "")
+}
+
+/// The same with settings of its own.
+fn appliance_with(folder: &Path, settings: &str) -> App {
     let data = folder.join("data");
+    std::fs::create_dir_all(data.join("onebit")).unwrap();
+    std::fs::write(data.join("onebit/onebit.toml"), settings).unwrap();
     let place = data.join("engines/llama-server/current");
     std::fs::create_dir_all(&place).unwrap();
     // A copy, because the sandbox of a child lets it read its own folder.
@@ -111,6 +118,50 @@ fn vectors_come_as_floats_and_as_base64() {
     assert_eq!(
         native.json()[1],
         json!({ "index": 1, "embedding": [[1.0, 1.0, 0.5]] })
+    );
+}
+
+#[test]
+fn a_reranker_orders_what_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = appliance_with(folder.path(), "[documents]\nreranker = \"embedder\"\n");
+    let client = app.client();
+    // The fake engine likes long texts best; by words and meaning the short one is first.
+    let texts = [
+        "The lighthouse keeper.",
+        "A keeper of bees, of sheep and of accounts walked past the lighthouse on a rainy day.",
+        "Rain on the lighthouse: an account of a day, of its clouds, its puddles, its umbrellas, and of \
+         nobody in particular who might have kept anything at all in those years.",
+    ];
+    for (at, text) in texts.iter().enumerate() {
+        let id = crate::documents::upload(&client, &format!("{at}.txt"), text.as_bytes());
+        crate::documents::settled(&client, id["id"].as_str().unwrap());
+    }
+    let names = |mode: &str| -> Vec<String> {
+        let asked = json!({"query": "lighthouse keeper", "k": 3, "mode": mode});
+        let found = client.post("/v1/search", &asked).json();
+        let passages = found["passages"].as_array().unwrap().clone();
+        let name = |one: &Value| one["filename"].as_str().unwrap().to_owned();
+        passages.iter().map(name).collect()
+    };
+    assert_eq!(names("words")[0], "0.txt");
+    assert_eq!(names("hybrid"), ["2.txt", "1.txt", "0.txt"]);
+    drop(app);
+
+    let folder = tempfile::tempdir().unwrap();
+    let app = appliance_with(folder.path(), "[documents]\nreranker = \"nobody\"\n");
+    let client = app.client();
+    let id = crate::documents::upload(&client, "a.txt", b"The lighthouse keeper.");
+    crate::documents::settled(&client, id["id"].as_str().unwrap());
+    let refused = client.post("/v1/search", &json!({"query": "lighthouse"}));
+    let error = refused.json()["error"].clone();
+    assert_eq!(error["code"], "reranker_failed", "{error}");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("documents.reranker"),
+        "{error}"
     );
 }
 

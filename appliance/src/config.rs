@@ -159,6 +159,10 @@ impl Default for UpdateConfig {
 pub struct DocumentsConfig {
     /// What turns text into vectors: a folder, a model's name, or empty for what is shipped.
     pub embedder: String,
+    /// A model that ranks what was found anew, or empty for none.
+    pub reranker: String,
+    /// Languages of pages that are pictures, as tesseract names them.
+    pub ocr_languages: String,
     /// Largest file.
     pub file_bytes_max: u64,
     /// Computing time of one file's reader.
@@ -177,6 +181,8 @@ impl Default for DocumentsConfig {
     fn default() -> Self {
         DocumentsConfig {
             embedder: String::new(),
+            reranker: String::new(),
+            ocr_languages: "eng".to_owned(),
             file_bytes_max: 512 << 20,
             reader_seconds_max: 300,
             reader_memory_bytes_max: 2 << 30,

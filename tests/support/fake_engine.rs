@@ -326,6 +326,19 @@ async fn answer<S: AsyncWrite + Unpin>(
             reply(stream, 200, &json!({"object": "list", "data": data, "usage": {"prompt_tokens": inputs, "total_tokens": inputs}})).await;
             true
         }
+        // The longest text fits best, for tests that must tell its order from every other.
+        "/v1/rerank" => {
+            let texts = body["documents"].as_array().cloned().unwrap_or_default();
+            let judge = |(index, text): (usize, &Value)| json!({"index": index, "relevance_score": text.as_str().map_or(0, str::len) as f64 / 100.0 - 2.0});
+            let results: Vec<Value> = texts.iter().enumerate().map(judge).rev().collect();
+            reply(
+                stream,
+                200,
+                &json!({"model": "fake", "object": "list", "results": results}),
+            )
+            .await;
+            true
+        }
         "/tokenize" => {
             let n = body["content"]
                 .as_str()

@@ -298,6 +298,30 @@ impl Session for ChildSession {
             vectors.ok_or_else(|| EngineError::Failed("the engine's vectors cannot be read".into()))
         })
     }
+
+    fn rank(
+        &self,
+        query: String,
+        texts: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<f32>, EngineError>> {
+        Box::pin(async move {
+            let ticket = self.shared.enter()?;
+            let body = json!({"model": self.shared.recipe.model_inside, "query": query, "documents": texts});
+            let value = self.shared.ask(ticket, "/v1/rerank", &body).await?;
+            let scores = scores(&value, texts.len());
+            scores.ok_or_else(|| EngineError::Failed("the engine's ranks cannot be read".into()))
+        })
+    }
+}
+
+/// Scores in the order of the texts, as Jina's and llama.cpp's servers answer.
+fn scores(value: &Value, count: usize) -> Option<Vec<f32>> {
+    let mut scores = vec![None; count];
+    for row in value["results"].as_array()? {
+        let at = usize::try_from(row["index"].as_u64()?).ok()?;
+        *scores.get_mut(at)? = Some(row["relevance_score"].as_f64()? as f32);
+    }
+    scores.into_iter().collect()
 }
 
 fn vectors(value: &Value) -> Option<Vec<Vec<f32>>> {

@@ -28,7 +28,7 @@ pub struct LlamaServer;
 
 static CARD: Card = Card {
     name: "llama-server",
-    tasks: &[Task::Chat, Task::Embed],
+    tasks: &[Task::Chat, Task::Embed, Task::Rank],
     formats: &[ModelFormat::Gguf],
     device: "gpu or cpu",
 };
@@ -123,6 +123,7 @@ impl Engine for LlamaServer {
                 slot.threads.count(),
             );
             let on_gpu = !matches!(slot.lane, "" | "llama.cpu");
+            let only = only(model);
             let recipe = Recipe {
                 model: model.id.clone(),
                 model_inside: model.id.clone(),
@@ -132,7 +133,7 @@ impl Engine for LlamaServer {
                 queue_max: QUEUE_MAX,
                 tokens_min: 0,
                 command: Box::new(move |seat| {
-                    command(&program, &path, context, threads, on_gpu, seat)
+                    command(&program, &path, context, threads, on_gpu, seat).args(only)
                 }),
             };
             let facts = Facts {
@@ -157,6 +158,18 @@ fn context(trained: u64) -> u64 {
     } else {
         trained.min(CONTEXT_AUTO)
     }
+}
+
+/// What the server must be told of a model that only reads: encoders make vectors, and those that are called rerankers
+/// judge pairs of texts. Everything else chats.
+fn only(model: &Model) -> Option<&'static str> {
+    let called = format!("{} {}", model.id, model.name).to_lowercase();
+    if called.contains("rerank") {
+        return Some("--reranking");
+    }
+    let architecture = &model.architecture;
+    let encoder = architecture.contains("bert") || architecture.ends_with("-embedding");
+    encoder.then_some("--embeddings")
 }
 
 /// The child for one model on one socket.

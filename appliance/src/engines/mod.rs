@@ -68,6 +68,8 @@ pub enum Task {
     Transcribe,
     /// Speech from text.
     Speak,
+    /// How well texts answer a question.
+    Rank,
 }
 
 /// What an engine is, as plain data: read by listings, `doctor` and the contract test alike.
@@ -257,6 +259,16 @@ pub trait Session: Send + Sync {
     /// The voices that it speaks with, the usual one first; none for what does not speak.
     fn voices(&self) -> &[String] {
         &[]
+    }
+
+    /// Returns how well each text answers `query`: more is better, on a scale of the model's own.
+    fn rank(
+        &self,
+        query: String,
+        texts: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<f32>, EngineError>> {
+        let _ = (query, texts);
+        Box::pin(async { Err(EngineError::Unsupported(Task::Rank)) })
     }
 }
 

@@ -3,6 +3,9 @@
 /// Words of one query: beyond that a question is a page, and its first words say what it is about.
 const WORDS_MAX: usize = 32;
 
+/// Words of a query that may be a heading; longer ones are sentences.
+const HEADING_WORDS_MAX: usize = 12;
+
 /// Words that say nothing about what is looked for. English alone: in other languages rare words decide by
 /// themselves, it only takes longer.
 const EMPTY: &[&str] = &[
@@ -18,15 +21,29 @@ const EMPTY: &[&str] = &[
     "your",
 ];
 
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+}
+
+/// The query that finds passages below a heading that says the whole text, word after word; `None` where the text is
+/// longer than headings are, or has no word.
+pub fn heading(text: &str) -> Option<String> {
+    let words: Vec<String> = words(text).take(HEADING_WORDS_MAX + 1).collect();
+    let fits = (1..=HEADING_WORDS_MAX).contains(&words.len());
+    fits.then(|| format!("headings : \"{}\"", words.join(" ")))
+}
+
 /// The query that finds passages with any of the words; `None` where there is no word at all.
 pub fn any_word(text: &str) -> Option<String> {
-    let mut words: Vec<String> = Vec::new();
-    for word in text.split(|c: char| !c.is_alphanumeric()) {
-        let word = word.to_lowercase();
-        if !word.is_empty() && !words.contains(&word) && words.len() < WORDS_MAX {
-            words.push(word);
+    let mut chosen: Vec<String> = Vec::new();
+    for word in words(text) {
+        if !chosen.contains(&word) && chosen.len() < WORDS_MAX {
+            chosen.push(word);
         }
     }
+    let words = chosen;
     let telling: Vec<&String> = words
         .iter()
         .filter(|word| !EMPTY.contains(&word.as_str()))
@@ -66,5 +83,15 @@ mod tests {
         ] {
             assert_eq!(any_word(text).as_deref(), query, "{text}");
         }
+    }
+
+    #[test]
+    fn a_heading_is_asked_for_in_its_own_words() {
+        assert_eq!(
+            heading("The shell's \"prompt\"").as_deref(),
+            Some("headings : \"the shell s prompt\"")
+        );
+        assert_eq!(heading("?!"), None);
+        assert_eq!(heading(&"word ".repeat(HEADING_WORDS_MAX + 1)), None);
     }
 }

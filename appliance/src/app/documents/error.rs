@@ -18,6 +18,9 @@ pub enum LibraryError {
     /// The embedder cannot be used.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
+    /// The model that is to rank anew does not.
+    #[error("the reranker failed: {0}; name another with documents.reranker, or leave it empty")]
+    Reranker(String),
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
@@ -105,7 +108,9 @@ impl LibraryError {
 impl Failing for LibraryError {
     fn kind(&self) -> Kind {
         match self {
-            LibraryError::NoEmbedder | LibraryError::Encoder(_) => Kind::EngineDown,
+            LibraryError::NoEmbedder | LibraryError::Encoder(_) | LibraryError::Reranker(_) => {
+                Kind::EngineDown
+            }
             LibraryError::Empty
             | LibraryError::Extension { .. }
             | LibraryError::BadPath(_)
@@ -124,6 +129,7 @@ impl Failing for LibraryError {
     fn code(&self) -> Option<&'static str> {
         Some(match self {
             LibraryError::NoEmbedder | LibraryError::Encoder(_) => "no_embedder",
+            LibraryError::Reranker(_) => "reranker_failed",
             LibraryError::Empty => "empty_file",
             LibraryError::TooLarge { .. } => "file_too_large",
             LibraryError::Extension { .. } => "unsupported_file",
