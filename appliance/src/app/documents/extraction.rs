@@ -95,7 +95,7 @@ const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
 
 /// Our own program with its libraries, and the one file.
-fn sandbox(file: &Path) -> Sandbox {
+pub(super) fn sandbox(file: &Path) -> Sandbox {
     let mut sandbox = Sandbox::default();
     let program = std::fs::read_link("/proc/self/exe").ok();
     for path in [
@@ -121,7 +121,7 @@ fn too_slow(seconds: u64) -> Trouble {
     trouble("too_slow", &why)
 }
 
-fn trouble(kind: &str, message: &str) -> Trouble {
+pub(super) fn trouble(kind: &str, message: &str) -> Trouble {
     Trouble {
         kind: kind.to_owned(),
         message: message.to_owned(),

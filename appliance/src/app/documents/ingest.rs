@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// The reader's share of the progress, in thousandths; the embedder's time grows with the text and takes the rest.
 const READ: u32 = 100;
 
+/// The kind of trouble of pages that are pictures.
+const SCANNED: &str = "scanned";
+
 /// Why a document did not become findable.
 enum Ended {
     /// It cannot be read.
@@ -110,10 +113,11 @@ impl App {
         let file = file.filter(|file| file.is_file());
         let file =
             file.ok_or_else(|| library(LibraryError::NoFile(document.name.clone().into())))?;
-        let text = self
-            .extract(&file, &document.name)
-            .await
-            .map_err(Ended::Trouble)?;
+        let text = match self.extract(&file, &document.name).await {
+            Err(trouble) if trouble.kind == SCANNED => self.recognise(&file).await,
+            read => read,
+        };
+        let text = text.map_err(Ended::Trouble)?;
         running.at(READ);
         let (text, passages) = self.cut(text).await.map_err(library)?;
         if passages.is_empty() {

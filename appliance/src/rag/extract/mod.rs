@@ -51,7 +51,7 @@ pub enum ExtractError {
     #[error("the {format} file is broken: {why}; open it in its own program and save it again")]
     Broken { format: &'static str, why: String },
     #[error(
-        "the pages hold pictures only; install tesseract-ocr to have them read, or add a file with a text layer"
+        "the pages hold pictures only; install tesseract-ocr and poppler-utils to have them read, or add a file with a text layer"
     )]
     Scanned,
     #[error("the file unfolds to more than {limit_bytes} bytes of text; split it")]

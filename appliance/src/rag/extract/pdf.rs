@@ -9,8 +9,12 @@ use pdf_extract::{Document, OutputError};
 pub(super) fn read(bytes: &[u8], limits: Limits) -> Result<Text, ExtractError> {
     let broken = |why: String| ExtractError::Broken { format: "PDF", why };
     let document = Document::load_mem(bytes).map_err(|error| broken(error.to_string()))?;
-    if document.is_encrypted() {
+    // What opens with an empty password has been decrypted, and its trailer says so no longer.
+    if document.trailer.get(b"Encrypt").is_ok() {
         return Err(ExtractError::Encrypted);
+    }
+    if document.get_pages().is_empty() {
+        return Err(broken("it has no page".to_owned()));
     }
     drop(document);
     let pages =

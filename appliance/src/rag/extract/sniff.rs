@@ -31,6 +31,9 @@ pub fn format(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
         return zipped(bytes, &extension);
     }
+    if PICTURES.iter().any(|magic| head.starts_with(magic)) {
+        return Err(ExtractError::Scanned);
+    }
     for (magic, found, instead) in FOREIGN {
         if head.starts_with(magic) {
             return Err(ExtractError::Unsupported {
@@ -65,6 +68,9 @@ pub fn format(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
 /// Bytes that are looked at.
 const HEAD: usize = 8192;
 
+/// Pictures whose words can be recognised: PNG, JPEG, TIFF.
+const PICTURES: &[&[u8]] = &[b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*"];
+
 /// Formats that people try, by their first bytes, and what to save them as.
 const FOREIGN: &[(&[u8], &str, &str)] = &[
     (
@@ -73,8 +79,6 @@ const FOREIGN: &[(&[u8], &str, &str)] = &[
         "docx, xlsx or pptx",
     ),
     (b"{\\rtf", "rich text (.rtf)", "docx"),
-    (b"\x89PNG", "picture (PNG)", "PDF with a text layer"),
-    (b"\xff\xd8\xff", "picture (JPEG)", "PDF with a text layer"),
     (b"GIF8", "picture (GIF)", "PDF with a text layer"),
     (b"\x1f\x8b", "gzip archive", "the files inside"),
     (b"7z\xbc\xaf", "7z archive", "the files inside"),

@@ -61,6 +61,13 @@ pub(super) fn walk(
             Ok(Event::GeneralRef(reference)) => {
                 visit(Xml::Text(&resolve(&format!("&{};", &*reference))))?;
             }
+            // No office program writes one, and what it declares could unfold without end elsewhere.
+            Ok(Event::DocType(declared)) if declared.contains('[') => {
+                return Err(ExtractError::Broken {
+                    format,
+                    why: "it declares entities of its own".to_owned(),
+                });
+            }
             Ok(Event::Eof) => return Ok(()),
             Ok(_) => {}
             Err(error) => {
