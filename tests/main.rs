@@ -29,13 +29,15 @@ mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
-mod documents; // the library: in, found, cited, deleted, killed
 mod elsewhere; // another server's models, and what the hub's own programs have fetched
+mod documents; // the library: in, found, cited, deleted
 mod embeddings; // vectors, with an engine that makes them and without
 mod flm; // FastFlowLM's faults, one by one
 mod health; // the first answer, and who may ask
+mod hostile; // forty files that are broken or mean harm
 mod incidents; // what has happened to others, from a second machine on the network
 mod kernels; // the GPU's kernels: compiled, checked, kept, set aside; a chat on a software device
+mod kills; // documents while the appliance dies
 mod lemonade; // models, pulls, policies and the log, below four prefixes
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod network; // its name, certificate and pairing, as another machine finds them
@@ -45,6 +47,7 @@ mod openapi; // the description of all routes, and the manual beside them
 mod outgrown; // conversations longer than the context: refused, or without their oldest turns
 mod pictures; // images in every dialect: to an engine that sees, or refused by name
 mod realtime; // live speech over a WebSocket: turns, answers, interruptions
+mod recognition; // scanned pages and pictures, with tesseract and without
 mod residency; // many models loaded at once
 mod responses; // OpenAI's Responses: items, events, what is kept
 mod routing; // lanes, fall-back, measurements, pins, and what is told of them

@@ -1,6 +1,7 @@
 //! Minutes of work on the real model: `tests/run --full`.
 
 mod engines; // real engines behind our own routes
+mod kills; // two hundred deaths while documents are read
 mod parity; // the same next token as llama.cpp
 mod perplexity; // the same perplexity as llama.cpp
 mod speech; // what is said is heard
