@@ -19,6 +19,7 @@ mod lane;
 mod lemonade;
 mod llamacpp;
 mod metrics;
+mod mine;
 mod native;
 mod ollama;
 mod openai;

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
-use super::{Gaia, person, view};
+use super::super::mine::Mine;
+use super::{Gaia, view};
 use crate::app::App;
 use crate::app::documents::{Incoming, LibraryError, Origin};
 use crate::domain::{Document, Peer};
@@ -116,9 +117,10 @@ fn told(app: &App, peer: &Peer, document: &Document) -> Response {
 pub(in super::super) async fn upload(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     parts: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Failure<Gaia>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let read = form(&app, parts, Some((FORM_BYTES_MAX, FORM_LIMIT))).await?;
     let collection = read
         .fields
@@ -150,10 +152,11 @@ pub(in super::super) struct RawQuery {
 pub(in super::super) async fn raw(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Query(query): Query<RawQuery>,
     body: RawBody,
 ) -> Result<Response, Failure<Gaia>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let mut incoming = app.receive(&query.name, None)?;
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
@@ -222,10 +225,11 @@ impl Wire for NoteBody {
 pub(in super::super) async fn path(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Body(body): Body<PathBody>,
 ) -> Result<Response, Failure<Gaia>> {
     let document = app
-        .add_path(&person(&peer)?, &body.filepath, body.collection)
+        .add_path(&mine.person, &body.filepath, body.collection)
         .await?;
     Ok(told(&app, &peer, &document))
 }
@@ -234,9 +238,10 @@ pub(in super::super) async fn path(
 pub(in super::super) async fn folder(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Body(body): Body<FolderBody>,
 ) -> Result<Response, Failure<Gaia>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let report = if body.watch {
         app.watch_folder(&person, &body.folder_path, body.recursive, body.collection)
             .await?
@@ -265,10 +270,11 @@ pub(in super::super) async fn folder(
 pub(in super::super) async fn url(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Body(body): Body<UrlBody>,
 ) -> Result<Response, Failure<Gaia>> {
     let document = app
-        .add_url(&person(&peer)?, &body.url, body.collection)
+        .add_url(&mine.person, &body.url, body.collection)
         .await?;
     Ok(told(&app, &peer, &document))
 }
@@ -277,10 +283,11 @@ pub(in super::super) async fn url(
 pub(in super::super) async fn note(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Body(body): Body<NoteBody>,
 ) -> Result<Response, Failure<Gaia>> {
     let document = app
-        .add_note(&person(&peer)?, &body.title, &body.text, body.collection)
+        .add_note(&mine.person, &body.title, &body.text, body.collection)
         .await?;
     Ok(told(&app, &peer, &document))
 }

@@ -17,10 +17,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::failure::{Dialect, Failure, Told, json as answer};
+use super::mine::Mine;
 use super::time::rfc3339;
 use crate::app::App;
 use crate::domain::library::Status;
-use crate::domain::{Document, Peer, PersonId, Scope};
+use crate::domain::{Document, Peer, Scope};
 use crate::error::{Failing, Kind};
 
 /// The dialect's name as a type.
@@ -30,21 +31,6 @@ impl Dialect for Gaia {
     fn error_body(told: &Told<'_>) -> Value {
         json!({ "detail": told.message, "code": told.code })
     }
-}
-
-/// Nobody signed in, so there is no library to look into.
-#[derive(Debug, thiserror::Error)]
-#[error("sign in first")]
-struct NobodySignedIn;
-
-impl Failing for NobodySignedIn {
-    fn kind(&self) -> Kind {
-        Kind::Unauthorized
-    }
-}
-
-fn person(peer: &Peer) -> Result<PersonId, Failure<Gaia>> {
-    peer.person.clone().ok_or_else(|| NobodySignedIn.into())
 }
 
 /// A document as GAIA's page reads it, and what ours reads beside that.
@@ -90,12 +76,13 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Failure<Gaia>> {
     let documents = app
         .store()
         .documents()
-        .list(&person(&peer)?, query.collection, query.query)
+        .list(&mine.person, query.collection, query.query)
         .await?;
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
     let passages: u64 = documents
@@ -121,9 +108,10 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    let document = app.store().documents().get(&person(&peer)?, &id).await?;
+    let document = app.store().documents().get(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &view(&app, &peer, &document)))
 }
 
@@ -131,9 +119,10 @@ pub(super) async fn one(
 pub(super) async fn status(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    let document = app.store().documents().get(&person(&peer)?, &id).await?;
+    let document = app.store().documents().get(&mine.person, &id).await?;
     let mut view = view(&app, &peer, &document);
     view["is_active"] = matches!(document.status, Status::Pending | Status::Indexing).into();
     Ok(answer(StatusCode::OK, &view))
@@ -153,10 +142,10 @@ impl Failing for NothingRuns {
 /// `POST /api/documents/{id}/cancel`
 pub(super) async fn cancel(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    if !app.cancel_document(&person(&peer)?, &id).await? {
+    if !app.cancel_document(&mine.person, &id).await? {
         return Err(NothingRuns(id).into());
     }
     Ok(answer(
@@ -169,19 +158,20 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    let document = app.read_again(&person(&peer)?, &id).await?;
+    let document = app.read_again(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &view(&app, &peer, &document)))
 }
 
 /// `DELETE /api/documents/{id}`
 pub(super) async fn delete(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    app.delete_document(&person(&peer)?, &id).await?;
+    app.delete_document(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &json!({ "deleted": true })))
 }
 
@@ -189,8 +179,9 @@ pub(super) async fn delete(
 pub(super) async fn monitor(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
 ) -> Result<Response, Failure<Gaia>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let watches = app.store().collections().watches(Some(&person)).await?;
     let owner = peer.holds(Scope::Owner);
     let watched: Vec<Value> = watches
@@ -218,12 +209,9 @@ pub(super) async fn monitor(
 /// `DELETE /api/documents/monitor/{id}`
 pub(super) async fn unwatch(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<Gaia>> {
-    app.store()
-        .collections()
-        .unwatch(&person(&peer)?, &id)
-        .await?;
+    app.store().collections().unwatch(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &json!({ "deleted": true })))
 }

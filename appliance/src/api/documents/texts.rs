@@ -1,6 +1,5 @@
 //! What a document says: its text with pages and headings, and its passages.
 
-use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -8,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::failure::{Failure, json as answer};
-use super::{Gaia, person};
+use super::super::mine::Mine;
+use super::Gaia;
 use crate::app::{App, Found};
-use crate::domain::Peer;
 use crate::error::{Failing, Kind};
 
 /// Passages in one listing.
@@ -27,11 +26,11 @@ pub(in super::super) struct WindowQuery {
 /// `GET /api/documents/{id}/content`: the text, or a part of it. Offsets count Unicode scalar values of the whole.
 pub(in super::super) async fn content(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
     Query(window): Query<WindowQuery>,
 ) -> Result<Response, Failure<Gaia>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let document = app.store().documents().get(&person, &id).await?;
     let text = app.store().passages().text(&person, &id).await?;
     let total = text.content.chars().count();
@@ -79,7 +78,7 @@ fn passage_view(one: &Found) -> Value {
 /// `GET /api/documents/{id}/chunks`
 pub(in super::super) async fn chunks(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path(id): Path<String>,
     Query(query): Query<ChunksQuery>,
 ) -> Result<Response, Failure<Gaia>> {
@@ -88,7 +87,7 @@ pub(in super::super) async fn chunks(
     let found = app
         .store()
         .passages()
-        .of_document(&person(&peer)?, &id, from, limit)
+        .of_document(&mine.person, &id, from, limit)
         .await?;
     let views: Vec<Value> = found.iter().map(passage_view).collect();
     Ok(answer(
@@ -114,13 +113,13 @@ impl Failing for NoPassage {
 /// `GET /api/documents/{id}/chunks/{number}`
 pub(in super::super) async fn chunk(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<Gaia>,
     Path((id, number)): Path<(String, u32)>,
 ) -> Result<Response, Failure<Gaia>> {
     let found = app
         .store()
         .passages()
-        .of_document(&person(&peer)?, &id, number, 1)
+        .of_document(&mine.person, &id, number, 1)
         .await?;
     match found.first().filter(|one| one.number == number) {
         Some(one) => Ok(answer(StatusCode::OK, &passage_view(one))),

@@ -1,6 +1,5 @@
 //! Search, collections, and the library in one file.
 
-use axum::Extension;
 use axum::body::Body as RawBody;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,12 +12,12 @@ use serde_json::{Value, json};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
+use super::super::mine::Mine;
 use super::super::openai::OpenAi;
 use super::super::time::rfc3339;
-use super::person;
 use crate::app::App;
 use crate::app::documents::{LibraryError, Mode, SearchRequest};
-use crate::domain::{Collection, Peer, Shelf};
+use crate::domain::{Collection, Shelf};
 
 /// Characters of a collection's name.
 const NAME_CHARS_MAX: usize = 200;
@@ -45,7 +44,7 @@ impl Wire for SearchBody {
 /// `POST /v1/search`
 pub(in super::super) async fn search(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Body(body): Body<SearchBody>,
 ) -> Result<Response, Failure<OpenAi>> {
     let wanted = body.k.unwrap_or(K);
@@ -59,7 +58,7 @@ pub(in super::super) async fn search(
             .ok_or_else(|| RequestError::field("mode", "must be hybrid, words or vectors"))?,
     };
     let shelf = Shelf {
-        person: person(&peer)?.clone(),
+        person: mine.person,
         only: body.collections,
     };
     let found = app
@@ -127,9 +126,9 @@ fn checked(name: &str) -> Result<&str, RequestError> {
 /// `GET /onebit/collections`
 pub(in super::super) async fn collections(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let all = app.store().collections().all(person(&peer)?).await?;
+    let all = app.store().collections().all(&mine.person).await?;
     let views: Vec<Value> = all.iter().map(view).collect();
     Ok(answer(StatusCode::OK, &json!({ "collections": views })))
 }
@@ -137,13 +136,13 @@ pub(in super::super) async fn collections(
 /// `POST /onebit/collections`
 pub(in super::super) async fn create(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Body(body): Body<NameBody>,
 ) -> Result<Response, Failure<OpenAi>> {
     let made = app
         .store()
         .collections()
-        .create(person(&peer)?, checked(&body.name)?)
+        .create(&mine.person, checked(&body.name)?)
         .await?;
     Ok(answer(StatusCode::CREATED, &view(&made)))
 }
@@ -151,14 +150,14 @@ pub(in super::super) async fn create(
 /// `PATCH /onebit/collections/{id}`
 pub(in super::super) async fn rename(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
     Body(body): Body<NameBody>,
 ) -> Result<Response, Failure<OpenAi>> {
     let made = app
         .store()
         .collections()
-        .rename(person(&peer)?, &id, checked(&body.name)?)
+        .rename(&mine.person, &id, checked(&body.name)?)
         .await?;
     Ok(answer(StatusCode::OK, &view(&made)))
 }
@@ -166,25 +165,22 @@ pub(in super::super) async fn rename(
 /// `DELETE /onebit/collections/{id}`
 pub(in super::super) async fn delete(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    app.store()
-        .collections()
-        .delete(person(&peer)?, &id)
-        .await?;
+    app.store().collections().delete(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &json!({ "deleted": true })))
 }
 
 /// `PUT /onebit/collections/{id}/documents/{document}`
 pub(in super::super) async fn put(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path((id, document)): Path<(String, String)>,
 ) -> Result<Response, Failure<OpenAi>> {
     app.store()
         .collections()
-        .put(person(&peer)?, &id, &document)
+        .put(&mine.person, &id, &document)
         .await?;
     Ok(answer(StatusCode::OK, &json!({ "attached": true })))
 }
@@ -192,12 +188,12 @@ pub(in super::super) async fn put(
 /// `DELETE /onebit/collections/{id}/documents/{document}`
 pub(in super::super) async fn take(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path((id, document)): Path<(String, String)>,
 ) -> Result<Response, Failure<OpenAi>> {
     app.store()
         .collections()
-        .take(person(&peer)?, &id, &document)
+        .take(&mine.person, &id, &document)
         .await?;
     Ok(answer(StatusCode::OK, &json!({ "detached": true })))
 }
@@ -205,9 +201,9 @@ pub(in super::super) async fn take(
 /// `GET /onebit/library`: everything in one file.
 pub(in super::super) async fn export(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let export = app.export_library(person(&peer)?).await?;
+    let export = app.export_library(&mine.person).await?;
     let bytes = export.bytes;
     let pieces = stream::try_unfold(export.file, |mut file| async move {
         let read = tokio::task::spawn_blocking(move || {
@@ -233,10 +229,10 @@ pub(in super::super) async fn export(
 /// `POST /onebit/library`: brings such a file in.
 pub(in super::super) async fn import(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     body: RawBody,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?.clone();
+    let person = mine.person;
     let mut spool = app.spool()?;
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {

@@ -3,7 +3,6 @@
 //! `purpose` is given back as `assistants` whatever was sent: every file is for being searched. `expires_after` is
 //! refused by name, because nothing here disappears by itself.
 
-use axum::Extension;
 use axum::extract::multipart::{Multipart, MultipartRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,27 +12,12 @@ use serde_json::{Value, json};
 use super::super::body::RequestError;
 use super::super::documents::add::form;
 use super::super::failure::{Failure, json as answer};
+use super::super::mine::Mine;
 use super::OpenAi;
 use crate::app::App;
 use crate::app::documents::Origin;
+use crate::domain::Document;
 use crate::domain::library::Status;
-use crate::domain::{Document, Peer, PersonId};
-use crate::error::{Failing, Kind};
-
-/// A route of documents needs somebody whose they are.
-#[derive(Debug, thiserror::Error)]
-#[error("sign in first")]
-struct NobodySignedIn;
-
-impl Failing for NobodySignedIn {
-    fn kind(&self) -> Kind {
-        Kind::Unauthorized
-    }
-}
-
-pub(super) fn person(peer: &Peer) -> Result<PersonId, Failure<OpenAi>> {
-    peer.person.clone().ok_or_else(|| NobodySignedIn.into())
-}
 
 fn view(document: &Document) -> Value {
     let status = match document.status {
@@ -57,10 +41,10 @@ fn view(document: &Document) -> Value {
 /// `POST /v1/files`
 pub(in super::super) async fn create(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     parts: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let read = form(&app, parts, None).await?;
     if read
         .fields
@@ -83,12 +67,12 @@ pub(in super::super) async fn create(
 /// `GET /v1/files`
 pub(in super::super) async fn list(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
 ) -> Result<Response, Failure<OpenAi>> {
     let documents = app
         .store()
         .documents()
-        .list(&person(&peer)?, None, None)
+        .list(&mine.person, None, None)
         .await?;
     Ok(answer(
         StatusCode::OK,
@@ -110,20 +94,20 @@ pub(super) fn page(data: Vec<Value>) -> Value {
 /// `GET /v1/files/{id}`
 pub(in super::super) async fn one(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let document = app.store().documents().get(&person(&peer)?, &id).await?;
+    let document = app.store().documents().get(&mine.person, &id).await?;
     Ok(answer(StatusCode::OK, &view(&document)))
 }
 
 /// `DELETE /v1/files/{id}`
 pub(in super::super) async fn delete(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    app.delete_document(&person(&peer)?, &id).await?;
+    app.delete_document(&mine.person, &id).await?;
     Ok(answer(
         StatusCode::OK,
         &json!({ "id": id, "object": "file", "deleted": true }),
@@ -133,10 +117,10 @@ pub(in super::super) async fn delete(
 /// `GET /v1/files/{id}/content`: the bytes, as an attachment that no browser runs.
 pub(in super::super) async fn content(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let bytes = app.document_bytes(&person(&peer)?, &id).await?;
+    let bytes = app.document_bytes(&mine.person, &id).await?;
     let mut response = bytes.into_response();
     let headers = response.headers_mut();
     headers.insert(

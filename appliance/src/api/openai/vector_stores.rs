@@ -3,7 +3,6 @@
 //! `expires_after`, `chunking_strategy`, `attributes` and `metadata` are refused by name where they ask for something:
 //! passages are cut by structure, and nothing disappears by itself.
 
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -13,12 +12,13 @@ use serde_json::{Value, json};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
+use super::super::mine::Mine;
 use super::OpenAi;
-use super::files::{page, person};
+use super::files::page;
 use crate::app::App;
 use crate::app::documents::{FOUND_MAX, Mode, SearchRequest};
 use crate::domain::library::Status;
-use crate::domain::{Collection, Document, Peer, PersonId, Shelf};
+use crate::domain::{Collection, Document, PersonId, Shelf};
 
 /// What a store is called that nobody named.
 const UNNAMED: &str = "Vector store";
@@ -166,7 +166,7 @@ fn file_view(store: &str, document: &Document) -> Value {
 /// `POST /v1/vector_stores`
 pub(in super::super) async fn create(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Body(body): Body<StoreBody>,
 ) -> Result<Response, Failure<OpenAi>> {
     refuse(&[
@@ -174,7 +174,7 @@ pub(in super::super) async fn create(
         ("chunking_strategy", &body.chunking_strategy),
         ("metadata", &body.metadata),
     ])?;
-    let person = person(&peer)?;
+    let person = mine.person;
     let wanted = body
         .name
         .filter(|name| !name.trim().is_empty())
@@ -198,9 +198,9 @@ pub(in super::super) async fn create(
 /// `GET /v1/vector_stores`
 pub(in super::super) async fn list(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let mut views = Vec::new();
     for one in app.store().collections().all(&person).await? {
         views.push(view(&app, &person, &one).await?);
@@ -211,10 +211,10 @@ pub(in super::super) async fn list(
 /// `GET /v1/vector_stores/{id}`
 pub(in super::super) async fn one(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let found = app.store().collections().get(&person, &id).await?;
     Ok(answer(StatusCode::OK, &view(&app, &person, &found).await?))
 }
@@ -222,7 +222,7 @@ pub(in super::super) async fn one(
 /// `POST /v1/vector_stores/{id}`: another name.
 pub(in super::super) async fn change(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
     Body(body): Body<StoreBody>,
 ) -> Result<Response, Failure<OpenAi>> {
@@ -230,7 +230,7 @@ pub(in super::super) async fn change(
         ("expires_after", &body.expires_after),
         ("metadata", &body.metadata),
     ])?;
-    let person = person(&peer)?;
+    let person = mine.person;
     let found = match body.name.filter(|name| !name.trim().is_empty()) {
         Some(name) => {
             app.store()
@@ -246,13 +246,10 @@ pub(in super::super) async fn change(
 /// `DELETE /v1/vector_stores/{id}`: its files stay, as at OpenAI.
 pub(in super::super) async fn delete(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    app.store()
-        .collections()
-        .delete(&person(&peer)?, &id)
-        .await?;
+    app.store().collections().delete(&mine.person, &id).await?;
     Ok(answer(
         StatusCode::OK,
         &json!({ "id": id, "object": "vector_store.deleted", "deleted": true }),
@@ -262,7 +259,7 @@ pub(in super::super) async fn delete(
 /// `POST /v1/vector_stores/{id}/files`
 pub(in super::super) async fn put(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
     Body(body): Body<FileBody>,
 ) -> Result<Response, Failure<OpenAi>> {
@@ -270,7 +267,7 @@ pub(in super::super) async fn put(
         ("attributes", &body.attributes),
         ("chunking_strategy", &body.chunking_strategy),
     ])?;
-    let person = person(&peer)?;
+    let person = mine.person;
     app.store()
         .collections()
         .put(&person, &id, &body.file_id)
@@ -282,10 +279,10 @@ pub(in super::super) async fn put(
 /// `GET /v1/vector_stores/{id}/files`
 pub(in super::super) async fn files(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     let store = app.store().collections().get(&person, &id).await?.id;
     let inside = app
         .store()
@@ -301,10 +298,10 @@ pub(in super::super) async fn files(
 /// `GET /v1/vector_stores/{id}/files/{file}`
 pub(in super::super) async fn file(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path((id, file)): Path<(String, String)>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let document = app.store().documents().get(&person(&peer)?, &file).await?;
+    let document = app.store().documents().get(&mine.person, &file).await?;
     if !document.collections.contains(&id) {
         let what = RequestError::field("file_id", "is not in this vector store");
         return Err(what.into());
@@ -315,12 +312,12 @@ pub(in super::super) async fn file(
 /// `DELETE /v1/vector_stores/{id}/files/{file}`: the file itself stays.
 pub(in super::super) async fn take(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path((id, file)): Path<(String, String)>,
 ) -> Result<Response, Failure<OpenAi>> {
     app.store()
         .collections()
-        .take(&person(&peer)?, &id, &file)
+        .take(&mine.person, &id, &file)
         .await?;
     Ok(answer(
         StatusCode::OK,
@@ -331,11 +328,11 @@ pub(in super::super) async fn take(
 /// `POST /v1/vector_stores/{id}/file_batches`
 pub(in super::super) async fn batch(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
     Body(body): Body<BatchBody>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let person = person(&peer)?;
+    let person = mine.person;
     for file in &body.file_ids {
         app.store().collections().put(&person, &id, file).await?;
     }
@@ -358,12 +355,12 @@ pub(in super::super) async fn batch(
 /// `POST /v1/vector_stores/{id}/search`
 pub(in super::super) async fn search(
     State(app): State<App>,
-    Extension(peer): Extension<Peer>,
+    mine: Mine<OpenAi>,
     Path(id): Path<String>,
     Body(body): Body<SearchBody>,
 ) -> Result<Response, Failure<OpenAi>> {
     refuse(&[("filters", &body.filters)])?;
-    let person = person(&peer)?;
+    let person = mine.person;
     let store = app.store().collections().get(&person, &id).await?.id;
     let query = match body.query {
         Query::One(query) => query,
