@@ -35,29 +35,23 @@ pub fn heading(text: &str) -> Option<String> {
     fits.then(|| format!("headings : \"{}\"", words.join(" ")))
 }
 
-/// The query that finds passages with any of the words; `None` where there is no word at all.
-pub fn any_word(text: &str) -> Option<String> {
-    let mut chosen: Vec<String> = Vec::new();
+/// The words of a text that say what is looked for, each quoted; all of them where none does.
+pub fn telling(text: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
     for word in words(text) {
-        if !chosen.contains(&word) && chosen.len() < WORDS_MAX {
-            chosen.push(word);
+        if !all.contains(&word) && all.len() < WORDS_MAX {
+            all.push(word);
         }
     }
-    let words = chosen;
-    let telling: Vec<&String> = words
-        .iter()
-        .filter(|word| !EMPTY.contains(&word.as_str()))
-        .collect();
-    let chosen = if telling.is_empty() {
-        words.iter().collect()
-    } else {
-        telling
-    };
-    let quoted: Vec<String> = chosen
-        .into_iter()
-        .map(|word| format!("\"{word}\""))
-        .collect();
-    (!quoted.is_empty()).then(|| quoted.join(" OR "))
+    if all.iter().any(|word| !EMPTY.contains(&word.as_str())) {
+        all.retain(|word| !EMPTY.contains(&word.as_str()));
+    }
+    all.iter().map(|word| format!("\"{word}\"")).collect()
+}
+
+/// The query that finds passages with any of some quoted words.
+pub fn any_of(words: &[String]) -> String {
+    words.join(" OR ")
 }
 
 #[cfg(test)]
@@ -67,21 +61,21 @@ mod tests {
     #[test]
     fn what_a_person_types_is_words_and_never_syntax() {
         for (text, query) in [
-            ("How do I mount a disk?", Some("\"mount\" OR \"disk\"")),
+            ("How do I mount a disk?", "\"mount\" OR \"disk\""),
             (
                 "NEAR(\"x\") AND y* -z ^w col:v",
-                Some("\"near\" OR \"x\" OR \"y\" OR \"z\" OR \"w\" OR \"col\" OR \"v\""),
+                "\"near\" OR \"x\" OR \"y\" OR \"z\" OR \"w\" OR \"col\" OR \"v\"",
             ),
             (
                 "to be or not to be",
-                Some("\"to\" OR \"be\" OR \"or\" OR \"not\""),
+                "\"to\" OR \"be\" OR \"or\" OR \"not\"",
             ),
-            ("apt-get APT", Some("\"apt\" OR \"get\"")),
-            ("Größe", Some("\"größe\"")),
-            ("?!", None),
-            ("", None),
+            ("apt-get APT", "\"apt\" OR \"get\""),
+            ("Größe", "\"größe\""),
+            ("?!", ""),
+            ("", ""),
         ] {
-            assert_eq!(any_word(text).as_deref(), query, "{text}");
+            assert_eq!(any_of(&telling(text)), query, "{text}");
         }
     }
 

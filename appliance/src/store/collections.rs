@@ -424,6 +424,15 @@ mod tests {
             words("\"zebra\"", Some(vec![key + 1])).await.unwrap(),
             Vec::<i64>::new()
         );
+        let quoted = |words: &[&str]| words.iter().map(|word| format!("\"{word}\"")).collect();
+        for (budget, rare) in [
+            (0, &["quagga", "runs"][..]),
+            (2, &["quagga", "runs", "zebra"]),
+        ] {
+            let asked: Vec<String> = quoted(&["zebra", "runs", "quagga"]);
+            let kept: Vec<String> = quoted(rare);
+            assert_eq!(passages.rarest(asked, budget).await.unwrap(), kept);
+        }
         assert_eq!(
             store
                 .passages()

@@ -152,6 +152,36 @@ impl Passages<'_> {
             .await
     }
 
+    /// The rarest of some quoted words, as many as stand in at most `postings_max` passages together, whoever's these
+    /// are; one that stands somewhere is always among them.
+    pub async fn rarest(
+        &self,
+        words: Vec<String>,
+        postings_max: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.0
+            .read(move |connection| {
+                let mut statement =
+                    connection.prepare_cached("SELECT count(*) FROM words WHERE words MATCH ?")?;
+                let mut counted = Vec::with_capacity(words.len());
+                for word in words {
+                    let count: i64 = statement.query_row([&word], |row| row.get(0))?;
+                    counted.push((usize::try_from(count).unwrap_or(usize::MAX), word));
+                }
+                counted.sort();
+                let mut left = postings_max;
+                let mut found = false;
+                counted.retain(|(count, _)| {
+                    let keep = *count <= left || !found;
+                    left = if keep { left.saturating_sub(*count) } else { 0 };
+                    found |= *count > 0;
+                    keep
+                });
+                Ok(counted.into_iter().map(|(_, word)| word).collect())
+            })
+            .await
+    }
+
     /// Passages with their documents and vectors, in the order asked for; those that are gone are left out.
     pub async fn found(&self, ids: Vec<i64>) -> Result<Vec<Found>, StoreError> {
         self.0

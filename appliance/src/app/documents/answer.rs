@@ -3,7 +3,7 @@
 use super::{App, AppError, LibraryError, Mode, SearchRequest};
 use crate::domain::{ChatRequest, Citation, Input, Message, Role, Shelf};
 use crate::rag::prompt::with_passages;
-use crate::rag::query::any_word;
+use crate::rag::query::telling;
 
 /// Passages looked at for one answer; the budget decides how many are read.
 const LOOKED_AT: usize = 8;
@@ -28,7 +28,7 @@ impl App {
         let last = messages
             .iter()
             .rposition(|message| message.role == Role::User);
-        let Some(last) = last.filter(|&at| any_word(&messages[at].content).is_some()) else {
+        let Some(last) = last.filter(|&at| !telling(&messages[at].content).is_empty()) else {
             return Ok(Vec::new());
         };
         let query = question(messages, last);
@@ -144,7 +144,7 @@ impl App {
 /// What to look for: the last question, with the one before it where it is too short to stand alone.
 fn question(messages: &[Message], last: usize) -> String {
     let asked = &messages[last].content;
-    let words = any_word(asked).map_or(0, |query| query.split(" OR ").count());
+    let words = telling(asked).len();
     let before = messages[..last]
         .iter()
         .rfind(|message| message.role == Role::User);

@@ -8,7 +8,7 @@ use super::{App, AppError, LibraryError};
 use crate::domain::{Citation, Shelf};
 use crate::engines::Task;
 use crate::rag::chunk::prefix;
-use crate::rag::query::{any_word, heading};
+use crate::rag::query::{any_of, heading, telling};
 use crate::rag::rank::{FUSION_K, Ranked, diversify, fuse};
 
 /// Passages that each list brings to the fusion.
@@ -25,6 +25,11 @@ const RELEVANCE: f32 = 0.9;
 
 /// Ranked passages that are looked at for twins, for each that is wanted.
 const CANDIDATES: usize = 3;
+
+/// Passages that are ranked by their words where meaning is asked too: ranking one costs about a microsecond, and what
+/// is in more passages than that says little. Of a library of 100,000 that is its rarest 8 %; cut to so much, the
+/// questions for tuning lose 0.003 of nDCG@10.
+const POSTINGS_MAX: usize = 8000;
 
 /// Fused passages that a reranker reads: the order behind them is rarely looked at, and each costs a forward pass.
 const RERANKED: usize = 30;
@@ -104,7 +109,10 @@ impl App {
     /// # Errors
     /// The query has no word, a collection does not exist, or there is no embedder.
     pub async fn search(&self, request: SearchRequest) -> Result<SearchResult, AppError> {
-        let words = any_word(&request.query).ok_or(LibraryError::NoWords)?;
+        let words = telling(&request.query);
+        if words.is_empty() {
+            return Err(LibraryError::NoWords.into());
+        }
         let begun = Instant::now();
         let vector = match request.mode {
             Mode::Words => None,
@@ -128,7 +136,7 @@ impl App {
     async fn ranked(
         &self,
         request: &SearchRequest,
-        words: String,
+        words: Vec<String>,
         vector: Option<Vec<f32>>,
     ) -> Result<Vec<Citation>, AppError> {
         let passages = self.inner.store.passages();
@@ -138,7 +146,17 @@ impl App {
         let by_words = async {
             match request.mode {
                 Mode::Vectors => Ok(Vec::new()),
-                _ => passages.by_words(words, allowed.clone(), LIST).await,
+                Mode::Words => {
+                    passages
+                        .by_words(any_of(&words), allowed.clone(), LIST)
+                        .await
+                }
+                Mode::Hybrid => {
+                    let rare = passages.rarest(words, POSTINGS_MAX).await?;
+                    passages
+                        .by_words(any_of(&rare), allowed.clone(), LIST)
+                        .await
+                }
             }
         };
         let by_heading = async {
