@@ -16,7 +16,7 @@ mod run {
     use crate::support::{App, Client};
 
     /// Seconds of computing that a reader may take here: what never ends, ends then.
-    const READER_SECONDS: &str = "4";
+    const READER_SECONDS: &str = "3";
 
     /// What a reader may hold here: a bomb that unfolds in memory ends there.
     const READER_BYTES: &str = "1073741824";
