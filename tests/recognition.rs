@@ -32,7 +32,7 @@ fn scanned(folder: &Path, words: &str) -> (Vec<u8>, Vec<u8>) {
         .unwrap();
     assert!(drawn.success());
     let picture = std::fs::read(folder.join("page.jpg")).unwrap();
-    let image = "/Type /XObject /Subtype /Image /Width 1275 /Height 1650 /ColorSpace /DeviceGray /BitsPerComponent 8 /Filter /DCTDecode";
+    let image = "/Type /XObject /Subtype /Image /Width 1275 /Height 1650 /ColorSpace /DeviceRGB /BitsPerComponent 8 /Filter /DCTDecode";
     let mut objects = page(
         stream("", b"q 612 0 0 792 0 0 cm /I Do Q"),
         "/XObject << /I 6 0 R >>",

@@ -294,7 +294,7 @@ impl Session for ChildSession {
             let ticket = self.shared.enter()?;
             let body = json!({"input": texts, "model": self.shared.recipe.model_inside, "encoding_format": "float"});
             let value = self.shared.ask(ticket, "/v1/embeddings", &body).await?;
-            let vectors = vectors(&value).filter(|v| v.len() == texts.len());
+            let vectors = openai::vectors(&value).filter(|v| v.len() == texts.len());
             vectors.ok_or_else(|| EngineError::Failed("the engine's vectors cannot be read".into()))
         })
     }
@@ -308,33 +308,10 @@ impl Session for ChildSession {
             let ticket = self.shared.enter()?;
             let body = json!({"model": self.shared.recipe.model_inside, "query": query, "documents": texts});
             let value = self.shared.ask(ticket, "/v1/rerank", &body).await?;
-            let scores = scores(&value, texts.len());
+            let scores = openai::scores(&value, texts.len());
             scores.ok_or_else(|| EngineError::Failed("the engine's ranks cannot be read".into()))
         })
     }
-}
-
-/// Scores in the order of the texts, as Jina's and llama.cpp's servers answer.
-fn scores(value: &Value, count: usize) -> Option<Vec<f32>> {
-    let mut scores = vec![None; count];
-    for row in value["results"].as_array()? {
-        let at = usize::try_from(row["index"].as_u64()?).ok()?;
-        *scores.get_mut(at)? = Some(row["relevance_score"].as_f64()? as f32);
-    }
-    scores.into_iter().collect()
-}
-
-fn vectors(value: &Value) -> Option<Vec<Vec<f32>>> {
-    let mut rows: Vec<(u64, Vec<f32>)> = Vec::new();
-    for row in value["data"].as_array()? {
-        let numbers = row["embedding"]
-            .as_array()?
-            .iter()
-            .map(|n| n.as_f64().map(|n| n as f32));
-        rows.push((row["index"].as_u64()?, numbers.collect::<Option<_>>()?));
-    }
-    rows.sort_by_key(|(index, _)| *index);
-    Some(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// These locks are held for a few instructions and never across an await.

@@ -14,8 +14,9 @@ use crate::domain::{Id, PersonId};
 /// Documents in one listing.
 const LIST_MAX: usize = 1000;
 
-/// Starts of one job. A document that took the whole process with it this often is to blame itself.
-const ATTEMPTS_MAX: i64 = 3;
+/// Starts of one job. A document that took the whole process with it this often is to blame itself. One that was read
+/// when the process died waits behind the others, so that power cuts in a row do not all meet the same one.
+const ATTEMPTS_MAX: i64 = 5;
 
 /// A document to add.
 #[derive(Debug, Clone)]
@@ -326,7 +327,7 @@ impl Documents<'_> {
                 let found: Option<(i64, Option<i64>)> = transaction
                     .prepare_cached(
                         "UPDATE jobs SET running = 1, attempts = attempts + 1 WHERE id =
-                         (SELECT id FROM jobs WHERE NOT running ORDER BY document IS NOT NULL, id LIMIT 1)
+                         (SELECT id FROM jobs WHERE NOT running ORDER BY document IS NOT NULL, attempts, id LIMIT 1)
                          RETURNING id, document",
                     )?
                     .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
