@@ -29,8 +29,8 @@ mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
-mod elsewhere; // another server's models, and what the hub's own programs have fetched
 mod documents; // the library: in, found, cited, deleted
+mod elsewhere; // another server's models, and what the hub's own programs have fetched
 mod embeddings; // vectors, with an engine that makes them and without
 mod flm; // FastFlowLM's faults, one by one
 mod health; // the first answer, and who may ask

@@ -17,6 +17,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::upstream::lists;
 use super::upstream::openai::{self, Translator};
 use super::upstream::{Endpoint, Upstream, UpstreamError, sse};
 use super::{EngineError, Events, Facts, Load, Session};
@@ -294,7 +295,7 @@ impl Session for ChildSession {
             let ticket = self.shared.enter()?;
             let body = json!({"input": texts, "model": self.shared.recipe.model_inside, "encoding_format": "float"});
             let value = self.shared.ask(ticket, "/v1/embeddings", &body).await?;
-            let vectors = openai::vectors(&value).filter(|v| v.len() == texts.len());
+            let vectors = lists::vectors(&value).filter(|v| v.len() == texts.len());
             vectors.ok_or_else(|| EngineError::Failed("the engine's vectors cannot be read".into()))
         })
     }
@@ -308,7 +309,7 @@ impl Session for ChildSession {
             let ticket = self.shared.enter()?;
             let body = json!({"model": self.shared.recipe.model_inside, "query": query, "documents": texts});
             let value = self.shared.ask(ticket, "/v1/rerank", &body).await?;
-            let scores = openai::scores(&value, texts.len());
+            let scores = lists::scores(&value, texts.len());
             scores.ok_or_else(|| EngineError::Failed("the engine's ranks cannot be read".into()))
         })
     }

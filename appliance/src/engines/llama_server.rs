@@ -160,16 +160,10 @@ fn context(trained: u64) -> u64 {
     }
 }
 
-/// What the server must be told of a model that only reads: encoders make vectors, and those that are called rerankers
-/// judge pairs of texts. Everything else chats.
+/// What the server must be told of a model that judges pairs of texts, which it is known by its name for.
 fn only(model: &Model) -> Option<&'static str> {
     let called = format!("{} {}", model.id, model.name).to_lowercase();
-    if called.contains("rerank") {
-        return Some("--reranking");
-    }
-    let architecture = &model.architecture;
-    let encoder = architecture.contains("bert") || architecture.ends_with("-embedding");
-    encoder.then_some("--embeddings")
+    called.contains("rerank").then_some("--reranking")
 }
 
 /// The child for one model on one socket.

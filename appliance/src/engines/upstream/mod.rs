@@ -5,6 +5,7 @@
 //! servers. Must not know how a child is started or when a request is tried again.
 
 mod lengths;
+pub mod lists;
 pub mod openai;
 pub mod sse;
 

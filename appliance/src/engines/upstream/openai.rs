@@ -397,30 +397,6 @@ fn logprobs(content: &Value) -> Vec<TokenLogprob> {
     content.as_array().into_iter().flatten().map(one).collect()
 }
 
-/// Scores in the order of the texts, as Jina's and llama.cpp's servers answer.
-pub fn scores(value: &Value, count: usize) -> Option<Vec<f32>> {
-    let mut scores = vec![None; count];
-    for row in value["results"].as_array()? {
-        let at = usize::try_from(row["index"].as_u64()?).ok()?;
-        *scores.get_mut(at)? = Some(row["relevance_score"].as_f64()? as f32);
-    }
-    scores.into_iter().collect()
-}
-
-/// Vectors in the order of the texts.
-pub fn vectors(value: &Value) -> Option<Vec<Vec<f32>>> {
-    let mut rows: Vec<(u64, Vec<f32>)> = Vec::new();
-    for row in value["data"].as_array()? {
-        let numbers = row["embedding"]
-            .as_array()?
-            .iter()
-            .map(|n| n.as_f64().map(|n| n as f32));
-        rows.push((row["index"].as_u64()?, numbers.collect::<Option<_>>()?));
-    }
-    rows.sort_by_key(|(index, _)| *index);
-    Some(rows.into_iter().map(|(_, row)| row).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
