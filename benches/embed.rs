@@ -4,6 +4,7 @@
 //! other. `benches/embedder` puts onnxruntime beside it.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +45,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             best = best.min(begun.elapsed().as_secs_f64());
         }
-        println!("{batch} {:.3}", texts.len() as f64 / best);
+        writeln!(
+            std::io::stdout(),
+            "{batch} {:.3}",
+            texts.len() as f64 / best
+        )?;
     }
     Ok(())
 }

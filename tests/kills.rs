@@ -1,5 +1,9 @@
 //! Documents while the appliance is killed with -9: nothing acknowledged is lost, nothing half is visible.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
