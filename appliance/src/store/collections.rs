@@ -514,7 +514,7 @@ mod tests {
         );
 
         store.documents().again(&owner, &id).await.unwrap();
-        for _ in 0..3 {
+        for _ in 0..crate::store::documents::ATTEMPTS_MAX {
             assert!(store.documents().next_job().await.unwrap().is_some());
             store.documents().recover().await.unwrap();
         }

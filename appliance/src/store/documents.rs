@@ -16,7 +16,7 @@ const LIST_MAX: usize = 1000;
 
 /// Starts of one job. A document that took the whole process with it this often is to blame itself. One that was read
 /// when the process died waits behind the others, so that power cuts in a row do not all meet the same one.
-const ATTEMPTS_MAX: i64 = 5;
+pub(super) const ATTEMPTS_MAX: i64 = 5;
 
 /// A document to add.
 #[derive(Debug, Clone)]

@@ -28,7 +28,7 @@ fn a_library_without_hip_names_the_missing_function() {
     );
     assert_eq!(
         error.to_string(),
-        "libc.so.6 has no hipRuntimeGetVersion; install another ROCm release"
+        "libc.so.6 has no hipRuntimeGetVersion; install another release of it"
     );
     assert!(hip.device_count().is_err());
     assert!(hip.status_name(100).is_none());

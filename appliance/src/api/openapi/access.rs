@@ -18,6 +18,30 @@ fn credential() -> Value {
     ])
 }
 
+/// A key as it is shown once.
+fn key() -> Value {
+    let mut shown = credential();
+    shown["properties"]["key"] = text();
+    shown
+}
+
+/// A pairing that has just been opened; addresses are null where nothing listens for them.
+fn opened() -> Value {
+    object([
+        ("id", text()),
+        ("code", text()),
+        ("link", maybe(text())),
+        ("page", maybe(text())),
+        ("http_page", maybe(text())),
+        (
+            "picture",
+            maybe(object([("size", whole()), ("path", text())])),
+        ),
+        ("reachable", truth()),
+        ("expires_in_ms", whole()),
+    ])
+}
+
 fn person() -> Value {
     object([("id", text()), ("name", text()), ("created_at", whole())])
 }
@@ -97,21 +121,20 @@ pub(super) fn describe() -> Part {
         .writes(deleted()),
         Operation::get("/onebit/keys", "The keys of programs")
             .writes(object([("keys", list(credential()))])),
-        created(
-            Operation::post("/onebit/keys", "Makes a key and shows it once").takes_form(object([
+        Operation::post("/onebit/keys", "Makes a key and shows it once")
+            .takes_form(object([
                 ("name", text()),
-                ("scope?", scope()),
-                ("person?", text()),
-                ("days?", whole()),
-            ])),
-        ),
+                ("scope?", maybe(scope())),
+                ("person?", maybe(text())),
+                ("days?", maybe(whole())),
+            ]))
+            .creates(key()),
         Operation::delete("/onebit/keys/{id}", "Removes a key").writes(deleted()),
         Operation::get("/onebit/persons", "The persons of this appliance")
             .writes(object([("persons", list(person()))])),
-        created(
-            Operation::post("/onebit/persons", "Adds a person")
-                .takes_form(object([("name", text())])),
-        ),
+        Operation::post("/onebit/persons", "Adds a person")
+            .takes_form(object([("name", text())]))
+            .creates(person()),
         Operation::delete(
             "/onebit/persons/{id}",
             "Removes a person with all that is theirs",
@@ -140,33 +163,35 @@ pub(super) fn describe() -> Part {
     }
 }
 
-/// Answers 201 with JSON.
-fn created(operation: Operation) -> Operation {
-    operation.text(201, "application/json")
-}
-
 fn pairing() -> Vec<Operation> {
     vec![
-        created(Operation::post(
+        Operation::post(
             "/onebit/tickets",
             "Opens one WebSocket within half a minute",
-        )),
+        )
+        .creates(object([("ticket", text()), ("expires_in_s", whole())])),
         Operation::get("/onebit/pairing", "The pairings and where they stand")
             .writes(object([("pairings", list(json!({ "type": "object" })))])),
-        created(
-            Operation::post("/onebit/pairing", "Opens a pairing: code, link and picture")
-                .takes_form(object([("scope?", scope()), ("person?", text())])),
-        ),
+        Operation::post("/onebit/pairing", "Opens a pairing: code, link and picture")
+            .takes_form(object([
+                ("scope?", maybe(scope())),
+                ("person?", maybe(text())),
+            ]))
+            .creates(opened()),
         Operation::post(
             "/onebit/pairing/{id}",
             "Allows or refuses the device that waits",
         )
         .takes_form(object([("allow", truth()), ("digits?", text())]))
         .writes(object([("id", text()), ("allowed", truth())])),
-        created(
-            Operation::post("/onebit/pair", "A device uses a code")
-                .takes_form(object([("code", text()), ("name", text())])),
-        ),
+        Operation::post("/onebit/pair", "A device uses a code")
+            .takes_form(object([("code", text()), ("name", text())]))
+            .creates(object([
+                ("id", text()),
+                ("secret", text()),
+                ("digits", text()),
+                ("expires_in_ms", whole()),
+            ])),
         Operation::post("/onebit/pair/{id}", "A device asks how its pairing stands")
             .takes_form(object([("secret", text()), ("token?", truth())]))
             .writes(let_in()),
