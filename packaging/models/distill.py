@@ -2,8 +2,10 @@
 
   distill.py write    the teacher writes chats                      -> chats.N.pt (N: --rank), held-chats.u16
   distill.py train    plain student from the teacher, all GPUs, until --first -> first.pt, OUT/first.npz; then rank 0 takes it
-                      to its end -> OUT/plain.npz, while rank 1 branches off the 3:4 and 2:4 students and fine-tunes the
-                      teacher for comparison -> OUT/34.npz, OUT/24.npz, OUT/tuned.json
+                      to its end -> OUT/plain.npz, while rank 1 branches off the 3:4 and 2:4 students -> OUT/34.npz, OUT/24.npz
+  distill.py control  the teacher itself fine-tuned in bf16 on --tokens of the same text, all GPUs -> OUT/tuned.json
+  distill.py compare  every kind of student from the teacher on --tokens, alike but for its kind, the ranks sharing the kinds
+                      -> OUT/compare-KIND.json, OUT/compare-KIND.npz
   distill.py smoke    a few steps of everything, to compile and to find faults
 
 --dir holds teacher.gguf, docs.train.u16, held-*.u16, prompts.npz.  Environment: RANK and WORLD_SIZE.
@@ -38,8 +40,10 @@ WARM, MIX_STEPS = 60, 200  # steps of warm-up; steps from full precision to full
 STABLE = 0.30  # of the first stage before the rate begins to fall
 BRIDGE = 0.45  # the rate at the end of the first stage, as a share of its peak; the other stages fall from there
 LOWEST = 0.01
+TUNING_RATE = 1e-4  # of the control
+FOUR_BITS = 0.4  # of a rotated student's tokens
 ROW = 448  # tokens a row of generated text
-ROWS = 8192
+ROWS = 8192  # at most; fewer where the device's memory does not hold their caches
 HELD_ROWS = 320
 CLIP = 1.0
 PEAK_TFLOPS = 790  # of a large bf16 product on random data on this GPU: what utilisation is a share of
@@ -68,13 +72,16 @@ class Batches:
         parts = [torch.load(os.path.join(folder, f)) for f in sorted(os.listdir(folder)) if f.startswith("chats.")]
         self.chat = torch.cat(parts).to(net.DEVICE) if parts else self.docs[: len(self.docs) // length * length].view(-1, length)
         self.length, self.batch, self.documents = length, batch, documents
-        self.random = torch.Generator(device=net.DEVICE).manual_seed(11 + RANK)
-        self.order, self.at = None, len(self.chat)
+        self.rewind(11 + RANK)
         self.share = torch.full((batch, length), LABEL_SHARE["chat"], device=net.DEVICE)
         self.share[:documents] = LABEL_SHARE["docs"]
         self.share[:, -1] = 0
-        self.epochs = 0
         log(f"documents {len(self.docs) / 1e6:.2f} M tokens, chats {self.chat.numel() / 1e6:.2f} M")
+
+    def rewind(self, seed):
+        """Begins anew with the order that `seed` gives."""
+        self.random = torch.Generator(device=net.DEVICE).manual_seed(seed)
+        self.order, self.at, self.epochs = None, len(self.chat), 0
 
     def next(self):
         """(ids [batch, length], labels, weight of the labels), the last two flat."""
@@ -142,16 +149,19 @@ class Trainer:
             torch.cuda.synchronize()
         return progress
 
-    def run(self, until, schedule, ramp=False, evaluate_every=75.0):
-        """Trains until the clock says `until`.  `schedule` maps progress (0 to 1) to (share of the peak rate, whether it decays)."""
-        begun, tokens_before = None, self.tokens
+    def run(self, until, schedule, ramp=False, evaluate_every=75.0, tokens=None):
+        """Trains until the clock says `until`, or for `tokens` if these are reached first.
+
+        `schedule` maps progress (0 to 1), by whichever of the two is further, to (share of the peak rate, whether it decays)."""
+        begun, tokens_before, at_start = None, self.tokens, self.tokens
         progress, local = 0.0, 0
         next_evaluation = evaluate_every
         while True:
             if local % 8 == 0 or local < 4:
                 if local == 2:  # compilation is over: this stage's clock starts
                     begun, tokens_before = time.time(), self.tokens
-                progress = self.agree(0.0 if begun is None else (time.time() - begun) / max(1e-3, until - begun))
+                progress = 0.0 if begun is None else (time.time() - begun) / max(1e-3, until - begun)
+                progress = self.agree(max(progress, (self.tokens - at_start) / tokens if tokens else 0.0))
                 if progress >= 1 or (self.args.toy and local >= 12):
                     break
                 if begun is not None and RANK == 0 and time.time() - begun > next_evaluation:
@@ -175,7 +185,7 @@ class Trainer:
 
     def measure(self, sequences):
         """Perplexity and KL on the held-out sets with the weights as a file would hold them; the mask of every tensor checked."""
-        student = net.Frozen(self.student.shape, self.student.quantised(), self.student.kind is not None)
+        student = net.Frozen(self.student.shape, self.student.quantised(), self.student.kind)
         point = dict(tokens=self.tokens, **evaluate.held_out(student, self.held, self.teacher, sequences))
         if self.student.kind:
             point["conforming"] = evaluate.conforming(self.student)
@@ -201,10 +211,8 @@ def fall(high, low):
     return lambda progress: (high + (low - high) * progress, True)
 
 
-def first_schedule(progress):
-    if progress < STABLE:
-        return 1.0, False
-    return 1.0 + (BRIDGE - 1.0) * (progress - STABLE) / (1 - STABLE), True
+def stable_then_fall(low):
+    return lambda progress: (1.0, False) if progress < STABLE else (1.0 + (low - 1.0) * (progress - STABLE) / (1 - STABLE), True)
 
 
 class Setting:
@@ -215,7 +223,7 @@ class Setting:
         self.shape = net.TOY if args.toy else net.FULL
         self.length, self.batch, self.documents = (64, 4, 2) if args.toy else (LENGTH, BATCH, DOCUMENTS)
         self.tensors = net.random_teacher(self.shape) if args.toy or args.random else net.load_teacher(os.path.join(args.dir, "teacher.gguf"), self.shape)
-        self.teacher = net.Frozen(self.shape, self.tensors, student=False)
+        self.teacher = net.Frozen(self.shape, self.tensors, None)
         if data:
             self.batches = Batches(args.dir, self.length, self.batch, self.documents)
             self.held = evaluate.load_held(args.dir, self.length)
@@ -224,7 +232,7 @@ class Setting:
             self.gains = net.sub_norm_gains(self.teacher, self.batches.next()[0], cos, sin)
 
     def student(self, kind):
-        tensors = self.tensors if kind is None else net.student_tensors(self.shape, self.tensors, self.gains)
+        tensors = self.tensors if kind is None else net.student_tensors(self.shape, self.tensors, self.gains, kind)
         return net.Student(self.shape, tensors, kind)
 
     def trainer(self, name, kind, teacher=True, rates=RATES):
@@ -238,20 +246,28 @@ def load_prompts(folder):
     return table.to(net.DEVICE), torch.from_numpy(z["speaks"].astype(np.int64)).to(net.DEVICE), int(z["held"]), json.loads(str(z["follow"]))
 
 
+def rows_that_fit(shape, length):
+    """The largest power of two, up to ROWS, whose caches and logits take three quarters of the free memory."""
+    if net.DEVICE != "cuda":
+        return ROWS
+    each = shape.layers * 2 * shape.kv_heads * length * shape.head * 2 + shape.vocabulary * 4 * 4
+    return min(ROWS, 1 << int(torch.cuda.mem_get_info()[0] * 0.75 / each).bit_length() - 1)
+
+
 def write(args):
     setting = Setting(args, data=False)
     torch.manual_seed(100 + RANK)
-    rows, length = (24, 256) if args.toy else (ROWS, ROW)
+    rows, length = (24, 256) if args.toy else (rows_that_fit(setting.shape, ROW), ROW)
     decoder = generate.Decoder(setting.teacher, rows, length)
     held_rows = (8 if args.toy else HELD_ROWS) if RANK == 0 else 0
     batches = generate.write_for(args.until - time.time(), decoder, load_prompts(args.dir), length, held_rows, log)
     rows_all = torch.cat(batches).to(net.DEVICE)
     lengths = chats.trimmed_lengths(rows_all).cpu()
     rows_all = rows_all.cpu()
-    if held_rows:
+    if held_rows and not os.path.exists(os.path.join(args.dir, "held-chats.u16")):  # a set once made stays
         kept = chats.pack(rows_all[:held_rows], lengths[:held_rows], setting.length)[:64]
         kept.numpy().astype(np.uint16).tofile(os.path.join(args.dir, "held-chats.u16"))
-        lengths[:held_rows] = 0
+    lengths[:held_rows] = 0
     packed = chats.pack(rows_all, lengths, setting.length)
     torch.save(packed, os.path.join(args.dir, f"chats.{RANK}.pt"))
     whole = int((lengths == length).sum())
@@ -263,7 +279,7 @@ def first(setting, args):
     if RANK == 0:
         points = {"teacher": evaluate.held_out(setting.teacher, setting.held, None, 64)}
         naive = setting.student("plain")
-        points["untrained plain"] = evaluate.held_out(net.Frozen(setting.shape, naive.quantised(), True), setting.held, setting.teacher, 64)
+        points["untrained plain"] = evaluate.held_out(net.Frozen(setting.shape, naive.quantised(), "plain"), setting.held, setting.teacher, 64)
         del naive
         for name, point in points.items():
             log(name, evaluate.words(point))
@@ -272,7 +288,7 @@ def first(setting, args):
     if WORLD > 1:  # start alike to the last bit
         for p in trainer.student.masters.values():
             dist.broadcast(p.data, 0)
-    record = trainer.run(args.first, first_schedule, ramp=True)
+    record = trainer.run(args.first, stable_then_fall(BRIDGE), ramp=True)
     if RANK == 0:
         torch.save(dict(masters={k: p.data for k, p in trainer.student.masters.items()}, optimiser=trainer.optimiser.state_dict(), tokens=trainer.tokens, steps=trainer.steps, curve=trainer.curve), os.path.join(args.dir, "first.pt"))
         record["curve"] = trainer.curve
@@ -309,9 +325,9 @@ def resume(trainer, folder):
     return trainer
 
 
-def finished_student(setting, trainer, args, name):
+def finished_student(setting, trainer, args):
     """Answers of a finished student to the held-out prompts."""
-    model = net.Frozen(setting.shape, trainer.student.quantised(), trainer.student.kind is not None)
+    model = net.Frozen(setting.shape, trainer.student.quantised(), trainer.student.kind)
     return evaluate.conversations(model, load_prompts(args.dir), 24 if args.toy else 256, args.toy)
 
 
@@ -326,10 +342,10 @@ def plain(setting, args):
     record = {k: record[k] + more[k] for k in ("steps", "tokens", "seconds")}
     record["post hoc"] = {}
     for kind in ("34", "24"):  # the counter-example: another pattern forced on a student that never saw it
-        model = net.Frozen(setting.shape, trainer.student.quantised(kind), True)
+        model = net.Frozen(setting.shape, trainer.student.quantised(kind), "plain")
         record["post hoc"][kind] = evaluate.held_out(model, setting.held, setting.teacher, 64)
         log("post hoc", kind, evaluate.words(record["post hoc"][kind]))
-    record["chats"] = {"plain": finished_student(setting, trainer, args, "plain"), "teacher": evaluate.conversations(setting.teacher, load_prompts(args.dir), 24 if args.toy else 256, args.toy)}
+    record["chats"] = {"plain": finished_student(setting, trainer, args), "teacher": evaluate.conversations(setting.teacher, load_prompts(args.dir), 24 if args.toy else 256, args.toy)}
     for who, result in record["chats"].items():
         log(who, "chats", {k: v for k, v in result.items() if k != "samples"})
     trainer.finish("plain", record)
@@ -337,32 +353,71 @@ def plain(setting, args):
 
 def others(setting, args):
     begin = time.time()
-    for kind, part in (("34", 0.52), ("24", 0.88)):
+    for kind, part in (("34", 0.6), ("24", 1.0)):
         trainer = resume(setting.trainer(kind, kind), args.dir)
         record = trainer.run(begin + (args.until - begin) * part, fall(BRIDGE, LOWEST))
         trainer.save(kind)
-        record["chats"] = {kind: finished_student(setting, trainer, args, kind)}
+        record["chats"] = {kind: finished_student(setting, trainer, args)}
         log(kind, "chats", {k: v for k, v in record["chats"][kind].items() if k != "samples"})
         trainer.finish(kind, record)
         del trainer
-    tune(setting, args.until, args)
 
 
-def tune(setting, until, args):
-    """The control: the teacher itself, fine-tuned in bf16 on the same text."""
-    control = setting.trainer("tuned", None, teacher=False, rates={k: 1e-4 for k in RATES})
-    record = control.run(until, fall(1.0, LOWEST), ramp=True)
-    control.finish("tuned", record)
+def control(args):
+    """The teacher itself, fine-tuned in bf16 on as many tokens of the same text: what a student's ratio should be held against."""
+    if WORLD > 1:
+        dist.init_process_group("nccl" if net.DEVICE == "cuda" else "gloo")
+    setting = Setting(args)
+    trainer = setting.trainer("tuned", None, teacher=False, rates={k: TUNING_RATE for k in RATES})
+    record = trainer.run(args.until, fall(1.0, LOWEST), ramp=True, evaluate_every=90, tokens=args.tokens)
+    if RANK == 0:
+        trainer.finish("tuned", record)
+        record["chats"] = finished_student(setting, trainer, args)
+        trainer.finish("tuned", record)
+        log("tuned chats", {k: v for k, v in record["chats"].items() if k != "samples"})
+    if WORLD > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def compare(args):
+    """Kinds side by side: the same tokens in the same order, the same schedule, each kind's constraint in the loop from the start.
+
+    The rotated kind learns with 8-bit activations and has 4 bits for its last FOUR_BITS, as BitNet v2 does."""
+    setting = Setting(args)
+    schedule = stable_then_fall(LOWEST)
+    for kind in args.kinds.split(",")[RANK::WORLD]:
+        setting.batches.rewind(11)
+        rotated = kind == "rotated-4"
+        trainer = setting.trainer(f"compare-{kind}", "rotated-8" if rotated else kind)
+        if rotated:
+            early = 1 - FOUR_BITS
+            record = trainer.run(args.until, lambda p: schedule(early * p), ramp=True, tokens=early * args.tokens)
+            trainer.measure(64)
+            trainer.student.become("rotated-4")
+            more = trainer.run(args.until, lambda p: schedule(early + FOUR_BITS * p), tokens=FOUR_BITS * args.tokens)
+            record = {k: record[k] + more[k] for k in ("steps", "tokens", "seconds")}
+        else:
+            record = trainer.run(args.until, schedule, ramp=True, tokens=args.tokens)
+            trainer.save(f"compare-{kind}")
+        if kind == "plain":  # the counter-examples: what nothing was trained for
+            record["post hoc"] = {}
+            for name, pattern, reader in (("34", "34", "plain"), ("24", "24", "plain"), ("4-bit activations", None, "plain-4")):
+                model = net.Frozen(setting.shape, trainer.student.quantised(pattern), reader)
+                record["post hoc"][name] = evaluate.held_out(model, setting.held, setting.teacher, 64)
+                log("post hoc", name, evaluate.words(record["post hoc"][name]))
+        trainer.finish(f"compare-{kind}", record)
+        del trainer
 
 
 def smoke(args):
     """Every compiled shape once: the decoder, the three blocks, the control; prints what a step takes."""
     setting = Setting(args)
-    which = os.environ.get("SMOKE", "plain,34,24,tuned,write").split(",")
+    which = os.environ.get("SMOKE", "plain,34,24,rotated-8,rotated-4,tuned,write").split(",")
     clock = lambda: (net.DEVICE == "cuda" and torch.cuda.synchronize(), time.time())[1]
     for name in which:
         if name == "write":
-            decoder = generate.Decoder(setting.teacher, 24 if args.toy else ROWS, ROW)
+            decoder = generate.Decoder(setting.teacher, 24 if args.toy else rows_that_fit(setting.shape, ROW), ROW)
             prompts = load_prompts(args.dir) if os.path.exists(os.path.join(args.dir, "prompts.npz")) else (
                 torch.randint(20, 1000, (4096, 24), device=net.DEVICE, dtype=torch.int32), torch.full((4096,), ASSISTANT, device=net.DEVICE), 16, {"answer": [5, 6], "ask": [7], "new": [8]})
             for steps in (4, 40):
@@ -385,11 +440,13 @@ def smoke(args):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("stage", choices=["write", "train", "smoke"])
+    parser.add_argument("stage", choices=["write", "train", "control", "compare", "smoke"])
     parser.add_argument("--dir", default=".")
     parser.add_argument("--out", default="out")
     parser.add_argument("--until", type=float, default=time.time() + 60)
     parser.add_argument("--first", type=float, default=time.time() + 30)
+    parser.add_argument("--tokens", type=float, default=20e6)
+    parser.add_argument("--kinds", default="plain,rotated-4,34,24")
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--random", action="store_true")
     given = parser.parse_args()

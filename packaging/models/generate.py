@@ -22,18 +22,18 @@ class Decoder:
         cache = lambda: torch.zeros(rows, shape.kv_heads, length, shape.head, device=net.DEVICE, dtype=net.HALF)
         self.keys, self.values = [cache() for _ in model.layers], [cache() for _ in model.layers]
         self.cos, self.sin = net.rotary_tables(shape, length)
-        quant, student, group = net.fake_int8 if model.student else net.same, model.student, shape.heads // shape.kv_heads
+        outer, before_out, before_down = net.entrances(shape, model.kind)
+        group = shape.heads // shape.kv_heads
 
         def before(x, cos, sin, n1, qkv):
-            q, k, v = net.split_heads(F.linear(quant(net.rms(x, n1, shape.epsilon)), qkv), shape)
+            q, k, v = net.split_heads(F.linear(outer(net.rms(x, n1, shape.epsilon)), qkv), shape)
             q, k = net.rotate(q, cos, sin), net.rotate(k, cos, sin)
             return q.reshape(-1, shape.kv_heads, group, shape.head), k.transpose(1, 2), v.transpose(1, 2)
 
         def after(x, a, s1, out, n2, gate_up, s2, down):
-            x = x + F.linear(quant(net.rms(a, s1, shape.epsilon) if student else a), out)
-            gate, up = F.linear(quant(net.rms(x, n2, shape.epsilon)), gate_up).chunk(2, -1)
-            m = F.silu(gate.float()) * up.float()
-            return x + F.linear(quant(net.rms(m, s2, shape.epsilon) if student else m), down)
+            x = x + F.linear(before_out(a, s1), out)
+            gate, up = F.linear(outer(net.rms(x, n2, shape.epsilon)), gate_up).chunk(2, -1)
+            return x + F.linear(before_down(F.silu(gate.float()) * up.float(), s2), down)
 
         def draw(hidden, embedding, cold):
             logits = (hidden @ embedding.T).float() * cold[:, None]

@@ -2,10 +2,12 @@
 
 The student is llama.cpp's `bitnet` graph at the teacher's shape: RMSNorm before every quantiser (so one more before the
 attention output and one before the down projection), ternary matrices with one scale each (BitNet b1.58), int8 activations
-per token, split-half rotary embedding, SiLU gate, tied head.  Files, schedules and data are not this module's business.
+per token, split-half rotary embedding, SiLU gate, tied head.  The rotated kinds of BitNet v2 turn what enters the attention
+output and the down projection by a Hadamard matrix first.  Files, schedules and data are not this module's business.
 """
 
 import functools
+import math
 import os
 from dataclasses import dataclass
 
@@ -20,7 +22,20 @@ HALF = torch.bfloat16
 LINEARS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 NORMS = ("attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm")
 ORDER = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_sub_norm", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_sub_norm", "ffn_down")
-KINDS = ("plain", "34", "24")  # plain ternary; exactly one zero in four; exactly two zeros in four
+
+
+@dataclass(frozen=True)
+class Kind:
+    zeros: int = 0  # in each group of four; 0: wherever rounding puts them
+    rotated: bool = False  # a Hadamard rotation before the attention output and the down projection
+    bits: int = 8  # of the activations
+
+
+KINDS = {
+    "plain": Kind(), "34": Kind(zeros=1), "24": Kind(zeros=2),
+    "rotated-8": Kind(rotated=True), "rotated-4": Kind(rotated=True, bits=4),
+    "plain-4": Kind(bits=4),
+}
 
 COMPILER = os.environ.get("ONEBIT_COMPILER", "inductor" if DEVICE == "cuda" else "none")
 
@@ -58,7 +73,7 @@ class Shape:
 
 
 FULL = Shape()
-TOY = Shape(width=64, layers=2, heads=4, kv_heads=2, hidden=160, head=16, vocabulary=512)  # for the rehearsal on a CPU
+TOY = Shape(width=64, layers=2, heads=4, kv_heads=2, hidden=192, head=16, vocabulary=512)  # for the rehearsal on a CPU
 
 
 def random_teacher(shape):
@@ -94,10 +109,10 @@ def load_teacher(path, shape):
 def ternary(weight, kind):
     """(codes as floats, scale) of one matrix; the scale is a bf16 number, so that what is trained is what is stored."""
     size = weight.abs()
-    if kind == "plain":  # absmean, BitNet b1.58
+    zeros = KINDS[kind].zeros
+    if not zeros:  # absmean, BitNet b1.58
         scale = size.mean().clamp_min(1e-6).to(HALF).float()
         return (weight / scale).round().clamp(-1, 1), scale
-    zeros = {"34": 1, "24": 2}[kind]
     groups = size.view(weight.shape[0], -1, 4)
     mine, other = groups.unsqueeze(-1), groups.unsqueeze(-2)
     lane = torch.arange(4, device=weight.device)
@@ -119,6 +134,28 @@ def fake_int8(x):
     """Activations on 255 levels per token, straight through."""
     step = (x.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-8)
     return (x + ((x / step).round().clamp(-127, 127) * step - x).detach()).to(HALF)
+
+
+def fake_int4(x):
+    """Activations on 16 levels per token by their mean size, -8 to 7 (BitNet v2), straight through."""
+    step = (x.abs().mean(-1, keepdim=True) / math.sqrt(7)).clamp_min(1e-8)
+    return (x + ((x / step).round().clamp(-8, 7) * step - x).detach()).to(HALF)
+
+
+@functools.cache
+def hadamard(n):
+    """An n by n matrix of +-1 whose rows are orthogonal: Paley's of order 12 where 12 divides n, doubled as often as needed."""
+    if n == 1:
+        return torch.ones(1, 1)
+    if n % 12 == 0:
+        squares = {i * i % 11 for i in range(11)}
+        seed = torch.ones(12, 12)
+        seed[1:, 0] = -1.0
+        seed[1:, 1:] = torch.tensor([[1.0 if (j - i) % 11 in squares else -1.0 for j in range(11)] for i in range(11)])
+        return torch.kron(seed, hadamard(n // 12))
+    if n % 2:
+        raise ValueError(f"no rotation of order {n} is known here: choose a width of 2^a * 12^b")
+    return torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), hadamard(n // 2))
 
 
 def fake_i6(weight):
@@ -164,42 +201,60 @@ def attend(q, k, v):
     return out.transpose(1, 2).reshape(q.shape[0], q.shape[1], -1)
 
 
-def same(x):
-    return x.to(HALF)
+def entrances(shape, kind):
+    """What a kind does to activations before its matrices: (after a block's own norms, before the attention output, before the
+    down projection).  The last two take the gain of the further norm too.  `kind` None is the teacher, which does nothing."""
+    if kind is None:
+        leave = lambda x, gain=None: x.to(HALF)
+        return leave, leave, leave
+    quant = fake_int4 if KINDS[kind].bits == 4 else fake_int8
+
+    def inner(width):
+        if not KINDS[kind].rotated:
+            return lambda x, gain: quant(rms(x, gain, shape.epsilon))
+        turn = hadamard(width).to(DEVICE, HALF)
+        return lambda x, gain: quant(F.linear(rms(x, gain, shape.epsilon).to(HALF), turn).float() * width**-0.5)
+
+    return quant, inner(shape.heads * shape.head), inner(shape.hidden)
 
 
-def frozen_block(shape, student):
-    """A block with ready bf16 weights: the teacher's, or with `student` the quantised net's."""
-    quant = fake_int8 if student else same
+def turned(weight):
+    """A matrix that reads rotated activations and gives what `weight` gives for unrotated ones."""
+    width = weight.shape[1]
+    return weight @ hadamard(width).T * width**-0.5
+
+
+def frozen_block(shape, kind):
+    """A block with ready bf16 weights: the teacher's (kind None) or a quantised student's."""
+    outer, before_out, before_down = entrances(shape, kind)
 
     def block(x, cos, sin, n1, qkv, s1, out, n2, gate_up, s2, down):
-        q, k, v = split_heads(F.linear(quant(rms(x, n1, shape.epsilon)), qkv), shape)
+        q, k, v = split_heads(F.linear(outer(rms(x, n1, shape.epsilon)), qkv), shape)
         a = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + F.linear(quant(rms(a, s1, shape.epsilon) if student else a), out)
-        gate, up = F.linear(quant(rms(x, n2, shape.epsilon)), gate_up).chunk(2, -1)
-        m = F.silu(gate.float()) * up.float()
-        return x + F.linear(quant(rms(m, s2, shape.epsilon) if student else m), down)
+        x = x + F.linear(before_out(a, s1), out)
+        gate, up = F.linear(outer(rms(x, n2, shape.epsilon)), gate_up).chunk(2, -1)
+        return x + F.linear(before_down(F.silu(gate.float()) * up.float(), s2), down)
 
     return block
 
 
 class Frozen:
-    """A net that is not trained: the teacher, or a student with its weights quantised once."""
+    """A net that is not trained: the teacher (kind None), or a student with its weights quantised once."""
 
-    def __init__(self, shape, tensors, student):
-        self.shape, self.student = shape, student
+    def __init__(self, shape, tensors, kind):
+        self.shape, self.kind = shape, kind
         self.embedding, self.norm = tensors["token_embd"].to(DEVICE, HALF), tensors["output_norm"].to(DEVICE)
         self.layers = []
         for layer in range(shape.layers):
             get = lambda name: tensors[f"blk.{layer}.{name}"].to(DEVICE)
-            norm = lambda name: get(name) if student else None
+            norm = lambda name: get(name) if kind else None
             self.layers.append((
                 get("attn_norm"), torch.cat([get("attn_q"), get("attn_k"), get("attn_v")]).to(HALF), norm("attn_sub_norm"),
                 get("attn_output").to(HALF), get("ffn_norm"), torch.cat([get("ffn_gate"), get("ffn_up")]).to(HALF),
                 norm("ffn_sub_norm"), get("ffn_down").to(HALF),
             ))
-        self.block = frozen_block(shape, student)
-        self.fast = self.block if student else compiled(self.block)
+        self.block = frozen_block(shape, kind)
+        self.fast = self.block if kind else compiled(self.block)
 
     @torch.no_grad()
     def hidden(self, ids, cos, sin, fast=True):
@@ -226,20 +281,16 @@ def sub_norm_gains(teacher, ids, cos, sin):
 
 def training_block(shape, kind):
     """A block over float32 masters.  `kind` None is the teacher's own form, for the control that fine-tunes it."""
-    if kind is None:
-        weight, quant, sub = lambda w, mix: w.to(HALF), same, lambda t, gain: t
-    else:
-        weight, quant = lambda w, mix: fake_ternary(w, kind, mix), fake_int8
-        sub = lambda t, gain: rms(t, gain, shape.epsilon)
+    weight = (lambda w, mix: fake_ternary(w, kind, mix)) if kind else (lambda w, mix: w.to(HALF))
+    outer, before_out, before_down = entrances(shape, kind)
 
     def block(x, cos, sin, mix, n1, wq, wk, wv, s1, wo, n2, wg, wu, s2, wd):
         qkv = torch.cat([weight(wq, mix), weight(wk, mix), weight(wv, mix)])
-        q, k, v = split_heads(F.linear(quant(rms(x, n1, shape.epsilon)), qkv), shape)
+        q, k, v = split_heads(F.linear(outer(rms(x, n1, shape.epsilon)), qkv), shape)
         a = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + F.linear(quant(sub(a, s1)), weight(wo, mix))
-        gate, up = F.linear(quant(rms(x, n2, shape.epsilon)), torch.cat([weight(wg, mix), weight(wu, mix)])).chunk(2, -1)
-        m = F.silu(gate.float()) * up.float()
-        return x + F.linear(quant(sub(m, s2)), weight(wd, mix))
+        x = x + F.linear(before_out(a, s1), weight(wo, mix))
+        gate, up = F.linear(outer(rms(x, n2, shape.epsilon)), torch.cat([weight(wg, mix), weight(wu, mix)])).chunk(2, -1)
+        return x + F.linear(before_down(F.silu(gate.float()) * up.float(), s2), weight(wd, mix))
 
     return block
 
@@ -253,7 +304,7 @@ class Student:
     """Float32 masters of a student (or, with kind None, of a teacher to be fine-tuned) and their one flat gradient."""
 
     def __init__(self, shape, tensors, kind):
-        self.shape, self.kind = shape, kind
+        self.shape = shape
         self.names = list(tensors)
         self.masters = {name: torch.nn.Parameter(t.detach().to(DEVICE, torch.float32).clone()) for name, t in tensors.items()}
         self.gradient = torch.zeros(sum(p.numel() for p in self.masters.values()), device=DEVICE)
@@ -262,7 +313,11 @@ class Student:
             p.grad = self.gradient[at : at + p.numel()].view_as(p)
             at += p.numel()
         self.mix = torch.ones((), device=DEVICE)
-        self.block = compiled_block(shape, kind)
+        self.become(kind)
+
+    def become(self, kind):
+        """The same masters under another kind."""
+        self.kind, self.block = kind, compiled_block(self.shape, kind)
 
     def hidden(self, ids, cos, sin):
         """(final hidden states, the embedding as the forward pass sees it)."""
@@ -292,9 +347,11 @@ class Student:
         return out
 
 
-def student_tensors(shape, teacher, gains):
+def student_tensors(shape, teacher, gains, kind):
     """The teacher's tensors plus the two norms that it lacks, set so that the first forward pass is nearly unchanged."""
     out = dict(teacher)
+    if KINDS[kind].rotated:
+        out |= {name: turned(w) for name, w in teacher.items() if name.endswith(("attn_output", "ffn_down"))}
     for layer, (attention, mlp) in enumerate(gains):
         out[f"blk.{layer}.attn_sub_norm"] = torch.full((shape.norm("attn_sub_norm"),), attention)
         out[f"blk.{layer}.ffn_sub_norm"] = torch.full((shape.norm("ffn_sub_norm"),), mlp)

@@ -1,24 +1,16 @@
 #!/bin/bash
-# The whole training on one or two GPUs, each stage ending at a given time.
+# The whole training on one or two GPUs, each stage ending at a given time; stops at the first stage that fails.
 # usage: pipeline.sh DIR OUT SECONDS_WRITE SECONDS_FIRST SECONDS_LAST [OPTION]     (seconds from now at which each stage ends)
 # DIR as distill.py describes it; docs.train.u16 may arrive while the teacher writes.
-set -u
+set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 out=$2 now=$(date +%s)
-write=$((now + $3)) first=$((now + $4)) last=$((now + $5)) options=${6:-}
-gpus=${GPUS:-2}
-python=${PYTHON:-python3}
-export PYTHONUNBUFFERED=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29511
-mkdir -p "$out"
+write=$((now + $3)) first=$((now + $4)) last=$((now + $5))
 
-everywhere() { # everywhere STAGE ARGUMENTS: one process a GPU
-    for gpu in $(seq 0 $((gpus - 1))); do
-        RANK=$gpu WORLD_SIZE=$gpus CUDA_VISIBLE_DEVICES=$gpu "$python" "$here/distill.py" "$@" --dir "$dir" --out "$out" $options >"$out/$1.$gpu.log" 2>&1 &
-    done
-    wait
-}
-
-everywhere write --until "$write"
-until [ -e "$dir/docs.train.u16" ] && [ -e "$dir/held-docs.u16" ]; do sleep 0.2; done
-everywhere train --first "$first" --until "$last"
+"$here/everywhere" write "$dir" "$out" --until "$write" ${6:+"$6"}
+until [ -e "$dir/docs.train.u16" ] && [ -e "$dir/held-docs.u16" ]; do
+    [ "$(date +%s)" -lt "$first" ] || { echo "$dir holds no documents: run documents.py" >&2; exit 1; }
+    sleep 0.2
+done
+"$here/everywhere" train "$dir" "$out" --first "$first" --until "$last" ${6:+"$6"}
 touch "$out/done"
