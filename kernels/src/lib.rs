@@ -6,6 +6,8 @@ pub mod drivers;
 pub mod format;
 pub mod gpu;
 pub mod huge;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod hypot;
 pub mod kv;
 pub mod measure;
 pub mod model;
