@@ -49,6 +49,9 @@ pub enum ServeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A socket that was opened for us is no use.
+    #[error("the socket that was handed over does not listen: {0}")]
+    Given(#[source] std::io::Error),
 }
 
 /// How a connection came in; every request carries it.
@@ -102,6 +105,25 @@ impl Server {
             server
                 .addresses
                 .push(listener.local_addr().map_err(failed)?);
+            server.listeners.push(listener);
+        }
+        Ok(server)
+    }
+
+    /// Takes sockets that somebody else opened and that listen already.
+    ///
+    /// # Errors
+    /// One of them is not of this kind.
+    pub fn take(sockets: Vec<std::net::TcpListener>) -> Result<Server, ServeError> {
+        let mut server = Server {
+            listeners: Vec::new(),
+            addresses: Vec::new(),
+        };
+        for socket in sockets {
+            socket.set_nonblocking(true).map_err(ServeError::Given)?;
+            let address = socket.local_addr().map_err(ServeError::Given)?;
+            server.addresses.push(address);
+            let listener = TcpListener::from_std(socket).map_err(ServeError::Given)?;
             server.listeners.push(listener);
         }
         Ok(server)

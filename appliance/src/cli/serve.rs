@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
-use super::service::Service;
+use super::service::{self, Service};
 use crate::api::Server;
 use crate::app::{App, VERSION};
 use crate::config::{Config, environment};
@@ -30,7 +30,12 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     let mut presence = Presence::take(&data)?;
     app.recover().await?;
     app.start_library().await?;
-    let server = Server::bind(&listen).await?;
+    let given = service::sockets()?;
+    let server = if given.is_empty() {
+        Server::bind(&listen).await?
+    } else {
+        Server::take(given)?
+    };
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
     app.open_trust(server.addresses().to_vec()).await?;
     presence.announce(&addresses)?;

@@ -1,13 +1,37 @@
 //! What a service manager is told while we serve: ready, alive, stopping. The protocol is sd_notify(3)'s: one datagram
-//! for each message, to the socket that `NOTIFY_SOCKET` names; nothing where there is none.
+//! for each message, to the socket that `NOTIFY_SOCKET` names; nothing where there is none. And what it gives: sockets
+//! that listen already, as sd_listen_fds(3) has them, which take connections while we restart.
 
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use listenfd::ListenFd;
+
+use super::Failed;
 use super::client::Client;
 use crate::config::Variables;
+
+/// The listening sockets that a manager opened for us, in its order; none where it opened none.
+///
+/// # Errors
+/// One of them is not a TCP socket.
+pub(super) fn sockets() -> Result<Vec<TcpListener>, Failed> {
+    let mut given = ListenFd::from_env();
+    let mut sockets = Vec::with_capacity(given.len());
+    for i in 0..given.len() {
+        let socket = given.take_tcp_listener(i).map_err(|error| {
+            format!(
+                "socket {i} of the service manager cannot be listened on: {error}; its unit needs ListenStream=ADDRESS:PORT"
+            )
+        })?;
+        // Ours is a duplicate: unlike the original it does not pass to the engines that we start.
+        sockets.extend(socket.map(|socket| socket.try_clone()).transpose()?);
+    }
+    Ok(sockets)
+}
 
 /// The service manager that started us, if one did.
 pub(super) struct Service {
