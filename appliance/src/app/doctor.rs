@@ -1,8 +1,10 @@
 //! The facts that `doctor` compares, gathered from this machine: for the command line and for the page.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{App, AppError};
 use crate::config::{ComputeDevice, Config};
@@ -45,6 +47,10 @@ pub fn check_up(config: &Config, root: &Path, served: bool) -> Vec<Check> {
             writable(&config.data_dir),
         ),
         disk_free_bytes: disk_free_bytes(&existing(&config.data_dir)),
+        clock_s: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        xrt_variables: xrt_variables(std::env::vars_os()),
     })
 }
 
@@ -77,6 +83,21 @@ fn port(address: SocketAddr, served: bool) -> Port {
     }
 }
 
+/// Names of the variables that XRT's setup script sets: its own, and a library path that leads to it.
+fn xrt_variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let mut names: Vec<String> = all
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, value)| {
+            name == "XILINX_XRT"
+                || name.starts_with("XRT_")
+                || (name == "LD_LIBRARY_PATH" && value.contains("/xrt"))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 /// The folder itself, or the nearest one above it that exists.
 fn existing(path: &Path) -> PathBuf {
     path.ancestors()
@@ -90,4 +111,21 @@ fn writable(data: &Path) -> Result<(), String> {
     let probe = existing(data).join(format!(".onebit-doctor-{}", std::process::id()));
     let written = std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe));
     written.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_xrts_setup_script_are_named() {
+        let set = [
+            ("XILINX_XRT", "/opt/xilinx/xrt"),
+            ("LD_LIBRARY_PATH", "/opt/xilinx/xrt/lib:/usr/lib"),
+            ("PATH", "/opt/xilinx/xrt/bin"),
+            ("XRT_INI_PATH", ""),
+        ];
+        let found = xrt_variables(set.map(|(name, value)| (name.into(), value.into())).into_iter());
+        assert_eq!(found, ["LD_LIBRARY_PATH", "XILINX_XRT", "XRT_INI_PATH"]);
+    }
 }

@@ -5,6 +5,7 @@
 //! this distribution. Nothing here prints or changes anything.
 
 mod compute;
+mod npu;
 
 use super::{Access, Gpu, Host, Vendor};
 
@@ -12,8 +13,8 @@ use super::{Access, Gpu, Host, Vendor};
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
 /// Least free space in the data directory: one mid-size model.
 const DISK_BYTES_MIN: u64 = 5 << 30;
-/// The first kernel with the NPU driver in its tree.
-const NPU_KERNEL: (u32, u32) = (6, 14);
+/// 2026-01-01 in seconds since 1970: a clock before that is not set, for this program is younger.
+const CLOCK_S_MIN: u64 = 1_767_225_600;
 /// Share of main memory that an integrated GPU should be able to map, in percent.
 const GTT_PERCENT_MIN: u64 = 50;
 
@@ -84,6 +85,10 @@ pub struct Facts<'a> {
     pub data: (String, Result<(), String>),
     /// Free bytes where the data directory is.
     pub disk_free_bytes: Option<u64>,
+    /// What the system's clock says, in seconds since 1970.
+    pub clock_s: u64,
+    /// Names of environment variables that point at an XRT of their own.
+    pub xrt_variables: Vec<String>,
 }
 
 /// All checks that apply to this machine, in reading order.
@@ -94,9 +99,10 @@ pub fn checks(facts: &Facts<'_>) -> Vec<Check> {
         data(facts),
         disk(facts),
         port(facts),
+        clock(facts),
     ];
     checks.extend(gpu(facts));
-    checks.extend(npu(facts.host));
+    checks.extend(npu::checks(facts));
     checks
 }
 
@@ -123,18 +129,19 @@ fn cpu(host: &Host) -> Check {
         ),
         wanted: "avx2, better avx512_vnni",
         why: "without vector instructions the processor answers several times slower",
-        fix: None,
+        fix: best.is_none().then(|| {
+            "# in a virtual machine, pass the processor through (qemu: -cpu host); on the metal only another processor helps".to_owned()
+        }),
     }
 }
 
 fn memory(host: &Host) -> Check {
-    let available = host.memory.map(|memory| memory.available_bytes);
+    let enough = host
+        .memory
+        .is_some_and(|memory| memory.available_bytes >= MEMORY_BYTES_MIN);
     Check {
         name: "memory.available",
-        verdict: match available {
-            Some(bytes) if bytes >= MEMORY_BYTES_MIN => Verdict::Good,
-            _ => Verdict::Advice,
-        },
+        verdict: if enough { Verdict::Good } else { Verdict::Advice },
         found: match host.memory {
             Some(memory) => format!(
                 "{} of {} free",
@@ -145,7 +152,9 @@ fn memory(host: &Host) -> Check {
         },
         wanted: "1 GiB free or more",
         why: "models live in memory; one that does not fit is refused",
-        fix: None,
+        fix: (!enough).then(|| {
+            "ps -eo rss,pid,comm --sort=-rss | head   # shows what takes it; end that, or use a smaller model".to_owned()
+        }),
     }
 }
 
@@ -171,19 +180,43 @@ fn data(facts: &Facts<'_>) -> Check {
 }
 
 fn disk(facts: &Facts<'_>) -> Check {
+    let enough = facts
+        .disk_free_bytes
+        .is_some_and(|bytes| bytes >= DISK_BYTES_MIN);
     Check {
         name: "data.space",
-        verdict: match facts.disk_free_bytes {
-            Some(bytes) if bytes >= DISK_BYTES_MIN => Verdict::Good,
-            _ => Verdict::Advice,
-        },
+        verdict: if enough { Verdict::Good } else { Verdict::Advice },
         found: facts.disk_free_bytes.map_or_else(
             || "unknown".to_owned(),
             |bytes| format!("{} free", gib(bytes)),
         ),
         wanted: "5 GiB free or more",
         why: "a model file of a few billion weights needs that much",
-        fix: None,
+        fix: (!enough).then(|| {
+            format!(
+                "du -xh --max-depth=2 '{}' | sort -h | tail   # shows what fills it; models go with: onebit rm NAME",
+                facts.data.0
+            )
+        }),
+    }
+}
+
+fn clock(facts: &Facts<'_>) -> Check {
+    let set = facts.clock_s >= CLOCK_S_MIN;
+    Check {
+        name: "clock",
+        verdict: if set { Verdict::Good } else { Verdict::Advice },
+        found: if set {
+            "set".to_owned()
+        } else {
+            format!(
+                "{} s after 1970: before this program was made",
+                facts.clock_s
+            )
+        },
+        wanted: "the date of today",
+        why: "certificates are not valid yet or no more when the clock is wrong, and no model can be fetched",
+        fix: (!set).then(|| "sudo timedatectl set-ntp true".to_owned()),
     }
 }
 
@@ -256,8 +289,7 @@ fn one_gpu(facts: &Facts<'_>, gpu: &Gpu) -> Vec<Check> {
         ),
         wanted: "a kernel driver in charge",
         why: "a GPU without its driver cannot compute",
-        fix: (gpu.driver.is_none() && gpu.vendor == Vendor::Amd)
-            .then(|| "sudo modprobe amdgpu".to_owned()),
+        fix: gpu.driver.is_none().then(|| drive(facts.host, gpu.vendor)),
     }];
     if gpu.driver.is_some() {
         checks.push(gpu_access(gpu));
@@ -267,6 +299,15 @@ fn one_gpu(facts: &Facts<'_>, gpu: &Gpu) -> Vec<Check> {
         checks.extend(facts.hip.as_ref().map(|hip| compute::rocm(facts.host, hip)));
     }
     checks
+}
+
+/// The command that puts a driver in charge of a GPU.
+fn drive(host: &Host, vendor: Vendor) -> String {
+    match vendor {
+        Vendor::Amd => "sudo modprobe amdgpu".to_owned(),
+        Vendor::Intel => "sudo modprobe xe || sudo modprobe i915".to_owned(),
+        Vendor::Nvidia => install(host, "nvidia-driver", "akmod-nvidia", "nvidia-open"),
+    }
 }
 
 fn gpu_access(gpu: &Gpu) -> Check {
@@ -287,9 +328,12 @@ fn gpu_access(gpu: &Gpu) -> Check {
         },
         wanted: "the device files open for this user",
         why: "the GPU is driven through them",
-        fix: denied.then(|| {
-            "sudo usermod -aG render,video \"$(id -un)\"   # then sign in again".to_owned()
-        }),
+        fix: if denied {
+            Some("sudo usermod -aG render,video \"$(id -un)\"   # then sign in again".to_owned())
+        } else {
+            (gpu.render_access == Access::Absent)
+                .then(|| "sudo dmesg | grep -iE 'drm|amdgpu|nvidia' | tail   # says why the driver made no device file".to_owned())
+        },
     }
 }
 
@@ -314,120 +358,8 @@ fn gtt(host: &Host, gpu: &Gpu) -> Option<Check> {
     })
 }
 
-fn npu(host: &Host) -> Vec<Check> {
-    let Some(npu) = &host.npu else {
-        return Vec::new();
-    };
-    let system = &host.system;
-    let kernel = system.kernel.as_deref().unwrap_or("unknown");
-    let old = system
-        .kernel_version()
-        .is_none_or(|version| version < NPU_KERNEL);
-    let mut checks = vec![Check {
-        name: "npu.driver",
-        verdict: if npu.driver.is_some() {
-            Verdict::Good
-        } else {
-            Verdict::Advice
-        },
-        found: format!(
-            "{:?} at {}, driver {}, kernel {kernel}",
-            npu.generation,
-            npu.pci,
-            npu.driver.as_deref().unwrap_or("none")
-        ),
-        wanted: "driver amdxdna (Linux 6.14 or newer; 7.0 for FastFlowLM)",
-        why: "the NPU runs small models at a few watts",
-        fix: npu.driver.is_none().then(|| {
-            if old {
-                format!("# install Linux 7.0 or newer; this is {kernel}")
-            } else {
-                "sudo modprobe amdxdna".to_owned()
-            }
-        }),
-    }];
-    if npu.driver.is_some() {
-        checks.push(Check {
-            name: "npu.access",
-            verdict: if npu.access == Access::Granted {
-                Verdict::Good
-            } else {
-                Verdict::Advice
-            },
-            found: match npu.access {
-                Access::Granted => format!("{} opens", npu.node.as_deref().unwrap_or_default()),
-                Access::Denied => format!(
-                    "{} may not be opened",
-                    npu.node.as_deref().unwrap_or_default()
-                ),
-                Access::Absent => "no device file in /dev/accel".to_owned(),
-            },
-            wanted: "the device file opens for this user",
-            why: "the NPU is driven through it",
-            fix: (npu.access == Access::Denied)
-                .then(|| "sudo usermod -aG render \"$(id -un)\"   # then sign in again".to_owned()),
-        });
-        checks.push(Check {
-            name: "npu.firmware",
-            verdict: if npu.firmware.is_some() {
-                Verdict::Good
-            } else {
-                Verdict::Advice
-            },
-            found: npu
-                .firmware
-                .clone()
-                .unwrap_or_else(|| "the driver tells none".to_owned()),
-            wanted: "firmware 1.1 or newer",
-            why: "the driver and its firmware must know each other",
-            fix: npu
-                .firmware
-                .is_none()
-                .then(|| {
-                    install(
-                        host,
-                        "firmware-amd-misc",
-                        "amd-gpu-firmware",
-                        "linux-firmware",
-                    )
-                })
-                .flatten(),
-        });
-    }
-    checks.push(Check {
-        name: "npu.memlock",
-        verdict: if system.memlock_bytes.is_none() { Verdict::Good } else { Verdict::Advice },
-        found: system.memlock_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
-        wanted: "unlimited",
-        why: "the NPU's buffers are pinned in memory",
-        fix: system.memlock_bytes.is_some().then(|| {
-            "printf '* soft memlock unlimited\\n* hard memlock unlimited\\n' | sudo tee /etc/security/limits.d/99-onebit-memlock.conf   # then sign in again".to_owned()
-        }),
-    });
-    checks.push(Check {
-        name: "npu.iommu",
-        verdict: if system.iommu && !system.iommu_disabled {
-            Verdict::Good
-        } else {
-            Verdict::Advice
-        },
-        found: match (system.iommu, system.iommu_disabled) {
-            (_, true) => "switched off on the kernel's command line",
-            (true, _) => "on",
-            (false, _) => "off",
-        }
-        .to_owned(),
-        wanted: "on",
-        why: "the NPU reaches memory only through the IOMMU",
-        fix: (system.iommu_disabled).then(|| {
-            "# remove amd_iommu=off from the boot loader's kernel line, then restart".to_owned()
-        }),
-    });
-    checks
-}
-
-/// The command that installs something, by the distribution's own names for it.
-fn install(host: &Host, debian: &str, fedora: &str, arch: &str) -> Option<String> {
+/// The command that installs something, by the distribution's own names for it; where these are not known, what to look for.
+fn install(host: &Host, debian: &str, fedora: &str, arch: &str) -> String {
     host.system
         .distributions
         .iter()
@@ -437,6 +369,7 @@ fn install(host: &Host, debian: &str, fedora: &str, arch: &str) -> Option<String
             "arch" | "cachyos" => Some(format!("sudo pacman -S {arch}")),
             _ => None,
         })
+        .unwrap_or_else(|| format!("# install what Debian calls {debian}"))
 }
 
 /// Bytes for people.
@@ -459,6 +392,8 @@ mod tests {
             port: ("127.0.0.1:8000".to_owned(), Port::Free),
             data: ("/var/lib/onebit".to_owned(), Ok(())),
             disk_free_bytes: Some(80 << 30),
+            clock_s: CLOCK_S_MIN,
+            xrt_variables: Vec::new(),
         };
         change(&mut facts, &mut changed);
         checks(&Facts {
@@ -494,14 +429,14 @@ mod tests {
                 |_, h| h.cpu.features.clear(),
                 "cpu.instructions",
                 Verdict::Advice,
-                "",
+                "-cpu host",
             ),
             (
                 "little memory",
                 |_, h| h.memory.as_mut().unwrap().available_bytes = 1 << 20,
                 "memory.available",
                 Verdict::Advice,
-                "",
+                "ps -eo rss",
             ),
             (
                 "read-only",
@@ -515,7 +450,7 @@ mod tests {
                 |f, _| f.disk_free_bytes = Some(1 << 20),
                 "data.space",
                 Verdict::Advice,
-                "",
+                "onebit rm",
             ),
             (
                 "port",
@@ -523,6 +458,13 @@ mod tests {
                 "port",
                 Verdict::Problem,
                 "sport = :8000",
+            ),
+            (
+                "clock of 1970",
+                |f, _| f.clock_s = 100,
+                "clock",
+                Verdict::Advice,
+                "set-ntp",
             ),
             (
                 "no driver",
@@ -537,6 +479,13 @@ mod tests {
                 "gpu.access",
                 Verdict::Advice,
                 "usermod -aG render",
+            ),
+            (
+                "no device file",
+                |_, h| h.gpus[0].render_access = Access::Absent,
+                "gpu.access",
+                Verdict::Advice,
+                "dmesg",
             ),
             (
                 "kfd",
@@ -581,6 +530,20 @@ mod tests {
                 "usermod -aG render",
             ),
             (
+                "no accel",
+                |_, h| h.npu.as_mut().unwrap().access = Access::Absent,
+                "npu.access",
+                Verdict::Advice,
+                "dmesg",
+            ),
+            (
+                "xrt",
+                |f, _| f.xrt_variables = vec!["XILINX_XRT".into()],
+                "npu.environment",
+                Verdict::Advice,
+                "unset XILINX_XRT",
+            ),
+            (
                 "firmware",
                 |_, h| h.npu.as_mut().unwrap().firmware = None,
                 "npu.firmware",
@@ -601,11 +564,27 @@ mod tests {
                 Verdict::Advice,
                 "amd_iommu=off",
             ),
+            (
+                "iommu in the firmware",
+                |_, h| h.system.iommu = false,
+                "npu.iommu",
+                Verdict::Advice,
+                "AMD-Vi",
+            ),
         ];
+        // A check that no fixture breaks is a check that nobody knows to work.
+        for check in run(STRIX_HALO, |_, _| {}) {
+            assert!(
+                faults.iter().any(|(_, _, name, ..)| *name == check.name),
+                "no fault for {}",
+                check.name
+            );
+        }
         for (fault, break_it, name, verdict, fix) in faults {
             let checks = run(STRIX_HALO, break_it);
             let check = find(&checks, name);
             assert_eq!(check.verdict, *verdict, "{fault}: {check:?}");
+            assert!(!fix.is_empty(), "{fault}");
             assert!(
                 check.fix.as_deref().unwrap_or_default().contains(fix),
                 "{fault}: {check:?}"
@@ -627,6 +606,15 @@ mod tests {
             find(&checks, "gpu.rocm").fix.as_deref(),
             Some("sudo dnf install rocm-hip")
         );
+        let checks = run(RX_9070_XT, |facts, host| {
+            host.system.distributions = vec!["plan9".into()];
+            facts.hip = Some(Err("not installed".into()));
+        });
+        let fix = find(&checks, "gpu.rocm").fix.as_deref().unwrap();
+        assert!(fix.starts_with("# install what Debian calls"), "{fix}");
+        let checks = run(NVIDIA, |_, host| host.gpus[0].driver = None);
+        let fix = find(&checks, "gpu.driver").fix.as_deref().unwrap();
+        assert!(fix.contains("nvidia"), "{fix}");
         let checks = run(STRIX_HALO, |_, host| {
             host.npu.as_mut().unwrap().driver = None;
             host.system.kernel = Some("6.8.0-31-generic".into());

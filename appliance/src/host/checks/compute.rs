@@ -17,18 +17,15 @@ pub(super) fn vulkan(host: &Host, found: &Library) -> Check {
         },
         wanted: "a Vulkan 1.3 driver that offers the GPU",
         why: "ternary models compute on the GPU through it",
-        fix: found
-            .is_err()
-            .then(|| {
-                let fedora = "mesa-vulkan-drivers vulkan-loader";
-                install(
-                    host,
-                    "mesa-vulkan-drivers libvulkan1",
-                    fedora,
-                    "vulkan-radeon vulkan-icd-loader",
-                )
-            })
-            .flatten(),
+        fix: found.is_err().then(|| {
+            let fedora = "mesa-vulkan-drivers vulkan-loader";
+            install(
+                host,
+                "mesa-vulkan-drivers libvulkan1",
+                fedora,
+                "vulkan-radeon vulkan-icd-loader",
+            )
+        }),
     }
 }
 
@@ -46,16 +43,13 @@ pub(super) fn rocm(host: &Host, hip: &Library) -> Check {
         },
         wanted: "optional: HIP 6 or newer",
         why: "one of two ways to compute on an AMD GPU; the other, Vulkan, needs no ROCm",
-        fix: hip
-            .is_err()
-            .then(|| {
-                install(
-                    host,
-                    "libamdhip64-6 libhiprtc6",
-                    "rocm-hip",
-                    "hip-runtime-amd",
-                )
-            })
-            .flatten(),
+        fix: hip.is_err().then(|| {
+            install(
+                host,
+                "libamdhip64-6 libhiprtc6",
+                "rocm-hip",
+                "hip-runtime-amd",
+            )
+        }),
     }
 }
