@@ -1,5 +1,6 @@
 //! install.sh really installing, a program in name only: killed before every step, told to stop, and with a firewall.
 //! The commands that it finds are links that we chose, so that no test reaches this machine's own firewall.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

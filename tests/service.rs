@@ -1,4 +1,5 @@
 //! What a service manager hears and gives: a fake one, that is a socket, starts the real program and stops it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
 use std::fs::File;
 use std::io::{Read, Write};
