@@ -1,13 +1,12 @@
 //! The facts that `doctor` compares, gathered from this machine: for the command line and for the page.
 
-use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{App, AppError};
-use crate::config::{ComputeDevice, Config};
+use crate::config::{ComputeDevice, Config, Variables, environment};
 use crate::engines::ternary::gpu;
 use crate::host::checks::{Check, Facts, Library, Port, checks};
 use crate::host::{Host, Vendor, disk_free_bytes};
@@ -50,7 +49,7 @@ pub fn check_up(config: &Config, root: &Path, served: bool) -> Vec<Check> {
         clock_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        xrt_variables: xrt_variables(std::env::vars_os()),
+        xrt_variables: xrt_variables(&environment),
     })
 }
 
@@ -84,18 +83,13 @@ fn port(address: SocketAddr, served: bool) -> Port {
 }
 
 /// Names of the variables that XRT's setup script sets: its own, and a library path that leads to it.
-fn xrt_variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
-    let mut names: Vec<String> = all
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, value)| {
-            name == "XILINX_XRT"
-                || name.starts_with("XRT_")
-                || (name == "LD_LIBRARY_PATH" && value.contains("/xrt"))
-        })
-        .map(|(name, _)| name)
-        .collect();
-    names.sort_unstable();
-    names
+fn xrt_variables(variables: Variables<'_>) -> Vec<String> {
+    let own = ["XILINX_XRT", "XRT_INI_PATH"].map(|name| (name, ""));
+    own.into_iter()
+        .chain([("LD_LIBRARY_PATH", "/xrt")])
+        .filter(|(name, part)| variables(name).is_some_and(|value| value.contains(part)))
+        .map(|(name, _)| name.to_owned())
+        .collect()
 }
 
 /// The folder itself, or the nearest one above it that exists.
@@ -119,13 +113,13 @@ mod tests {
 
     #[test]
     fn variables_of_xrts_setup_script_are_named() {
-        let set = [
-            ("XILINX_XRT", "/opt/xilinx/xrt"),
-            ("LD_LIBRARY_PATH", "/opt/xilinx/xrt/lib:/usr/lib"),
-            ("PATH", "/opt/xilinx/xrt/bin"),
-            ("XRT_INI_PATH", ""),
-        ];
-        let found = xrt_variables(set.map(|(name, value)| (name.into(), value.into())).into_iter());
-        assert_eq!(found, ["LD_LIBRARY_PATH", "XILINX_XRT", "XRT_INI_PATH"]);
+        let found = xrt_variables(&|name| match name {
+            "XILINX_XRT" => Some("/opt/xilinx/xrt".to_owned()),
+            "LD_LIBRARY_PATH" => Some("/opt/xilinx/xrt/lib:/usr/lib".to_owned()),
+            _ => None,
+        });
+        assert_eq!(found, ["XILINX_XRT", "LD_LIBRARY_PATH"]);
+        let other = |name: &str| (name == "LD_LIBRARY_PATH").then(|| "/opt/other/lib".to_owned());
+        assert!(xrt_variables(&other).is_empty());
     }
 }
