@@ -44,7 +44,8 @@ impl Machine {
                 "--net",
                 "sh",
                 "-c",
-                "ip link set lo up && echo up && read -r _",
+                // Addresses that become valid seconds later would interrupt whoever is talking already.
+                "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; ip link set lo up && echo up && read -r _",
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

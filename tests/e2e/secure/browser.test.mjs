@@ -17,9 +17,19 @@ after(() => browser.close());
 const context = () => browser.newContext({ ...SCREENS.phone, locale: 'en-GB' });
 const shot = async (page, name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 
+/** Opens an address; like the browser's own error page, tries again when the network has changed meanwhile. */
+async function visit(page, address, tries = 5) {
+  try {
+    await page.goto(address);
+  } catch (error) {
+    if (tries === 1 || !String(error).includes('ERR_NETWORK_CHANGED')) throw error;
+    await visit(page, address, tries - 1);
+  }
+}
+
 test('the page is a secure context with a microphone', async () => {
   const page = await (await context()).newPage();
-  await page.goto(`${secure}/app/`);
+  await visit(page, `${secure}/app/`);
   assert.equal(await page.evaluate(() => isSecureContext), true);
   const tracks = await page.evaluate(async () => (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks().length);
   assert.equal(tracks, 1);
@@ -29,7 +39,7 @@ test('the page is a secure context with a microphone', async () => {
 
 test('by plain http there is none, and the page says where there is', async () => {
   const page = await (await context()).newPage();
-  await page.goto(`${plain}/app/`);
+  await visit(page, `${plain}/app/`);
   assert.deepEqual(await page.evaluate(() => [isSecureContext, navigator.mediaDevices === undefined]), [false, true]);
   await page.waitForSelector(`.door a[href="${secure}/app/"]`);
   await shot(page, 'door-http');
@@ -46,7 +56,7 @@ test('a browser without our authority refuses it', async () => {
 
 test('the scanned link leads in, and out again', async () => {
   const page = await (await context()).newPage();
-  await page.goto(link);
+  await visit(page, link);
   await page.waitForSelector('.door .code');
   assert.ok(!page.url().includes('#'), page.url());
   await page.click('.door button');

@@ -72,5 +72,6 @@ export const ask = async (page, text) => {
 /** Waits until the last answer is finished and gives its text. */
 export async function answered(page) {
   await page.waitForSelector('.answer:last-of-type[aria-busy=false] footer .icon');
-  return page.locator('.answer').last().locator('.prose').last().innerText();
+  // Its whole text, for what is out of sight is not laid out.
+  return page.locator('.answer').last().locator('.prose').last().textContent();
 }
