@@ -10,11 +10,11 @@ const NOTICE: &str = "<!doctype html><title>onebit</title><p>This onebit was bui
     (ONEBIT_WITHOUT_PAGE). Run `just web` and build again.</p>\n";
 
 fn main() {
-    // Asked for when it runs, and relative: checkouts that share a target folder have a page each.
-    let package = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
-    let dist = Path::new(&package).join("../web/dist");
+    // Relative to the package, as cargo runs this and as the page is embedded: checkouts that share a target folder
+    // share this answer too, and have a page each.
+    let dist = Path::new("../web/dist");
     println!("cargo::rerun-if-env-changed={WITHOUT}");
-    println!("cargo::rerun-if-changed=../web/dist");
+    println!("cargo::rerun-if-changed={}", dist.display());
     if dist.join("index.html").is_file() {
         println!("cargo::rustc-env=ONEBIT_PAGE={}", dist.display());
         return;
