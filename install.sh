@@ -61,8 +61,9 @@ Usage: install.sh [options]              fetch the newest release, install and s
 EOF
 }
 
-say() { printf '%s\n' "$*"; }
-step() { printf '==> %s\n' "$*"; }
+# Nobody may be left to read it: that stops no work.
+say() { printf '%s\n' "$*" || :; }
+step() { printf '==> %s\n' "$*" || :; }
 die() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
@@ -661,6 +662,7 @@ start_or_go_back() {
 # On the data that it knows: a newer version copies the database before it changes its layout.
 go_back() {
     trap - HUP INT TERM
+    trap '' PIPE
     [ -f "$binary.previous" ] || die "$why"
     failed=$why
     step 'the new version does not answer; going back'

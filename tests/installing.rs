@@ -203,7 +203,7 @@ fn killed_at_every_step_a_whole_version_stands() {
     assert!(killed >= 15, "only {killed} steps were interrupted");
 }
 
-/// Told to stop while the new version does not answer yet, the old one serves again.
+/// Told to stop while the new version does not answer yet, the old one serves again, also when nobody reads how.
 #[test]
 fn told_to_stop_it_goes_back() {
     let machine = Machine::new();
@@ -227,7 +227,7 @@ fn told_to_stop_it_goes_back() {
             kill_process(pid, Signal::TERM).unwrap();
         }
         if said.last().unwrap().contains("going back") {
-            break;
+            break; // which closes the pipe
         }
     }
     let output = installer.wait_with_output().unwrap();
