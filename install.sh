@@ -612,7 +612,7 @@ start() {
         service_control restart onebit.service
         return
     fi
-    if [ "$changed" = no ] && running_pid >/dev/null && healthy; then
+    if [ "$changed" = no ] && (running_pid >/dev/null) && healthy; then
         step "running already (pid $(running_pid))"
         return
     fi
@@ -627,8 +627,9 @@ start() {
     printf '%s\n' $! >"$pid_file"
 }
 
-# Asks the program itself: a bare system has no other HTTP client.
-healthy() { as_owner "$binary" status --data "$data" >/dev/null 2>&1; }
+# Asks the program itself: a bare system has no other HTTP client. In a subshell, for a trap that runs meanwhile would
+# talk into the same redirection.
+healthy() { (as_owner "$binary" status --data "$data") >/dev/null 2>&1; }
 
 # Sets `why` and fails when the appliance does not answer.
 wait_until_healthy() {
