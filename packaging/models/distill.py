@@ -392,14 +392,15 @@ def compare(args):
         trainer = setting.trainer(f"compare-{kind}", "rotated-8" if rotated else kind)
         if rotated:
             early = 1 - FOUR_BITS
-            record = trainer.run(args.until, lambda p: schedule(early * p), ramp=True, tokens=early * args.tokens)
+            change = time.time() + early * (args.until - time.time())  # should the clock end it before the tokens do
+            record = trainer.run(change, lambda p: schedule(early * p), ramp=True, tokens=early * args.tokens)
             trainer.measure(64)
             trainer.student.become("rotated-4")
             more = trainer.run(args.until, lambda p: schedule(early + FOUR_BITS * p), tokens=FOUR_BITS * args.tokens)
             record = {k: record[k] + more[k] for k in ("steps", "tokens", "seconds")}
         else:
             record = trainer.run(args.until, schedule, ramp=True, tokens=args.tokens)
-            trainer.save(f"compare-{kind}")
+        trainer.save(f"compare-{kind}")
         if kind == "plain":  # the counter-examples: what nothing was trained for
             record["post hoc"] = {}
             for name, pattern, reader in (("34", "34", "plain"), ("24", "24", "plain"), ("4-bit activations", None, "plain-4")):

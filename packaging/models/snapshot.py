@@ -8,7 +8,7 @@ import numpy as np
 import net
 import packing
 
-PACKING = {"plain": "t5", "34": "s34", "24": "s24"}
+PACKING = {"plain": "t5", "34": "s34", "24": "s24", "rotated-4": "t5"}
 
 
 def write(path, tensors, kind, shape):
