@@ -123,6 +123,7 @@ impl App {
         match &outcome {
             Ok(lease) => {
                 if let Some(took) = lease.loaded_in() {
+                    self.inner.facts.forget();
                     self.inner.meter.loaded(lane, key, took);
                     self.forget_failure(lane.name, key).await;
                 }

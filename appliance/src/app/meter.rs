@@ -214,6 +214,8 @@ struct RateTable {
     changed: HashSet<Pair>,
     /// Pairs that are being written.
     leaving: usize,
+    /// When the store was last written.
+    stored_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -366,7 +368,14 @@ impl Meter {
 
     /// What was taken is written, or lost.
     pub(super) fn stored(&self) {
-        lock(&self.rates).leaving = 0;
+        let mut table = lock(&self.rates);
+        table.leaving = 0;
+        table.stored_at = Some(Instant::now());
+    }
+
+    /// Time since the store was written; `None` before the first time.
+    pub(super) fn since_stored(&self) -> Option<Duration> {
+        lock(&self.rates).stored_at.map(|at| at.elapsed())
     }
 
     /// Everything, for listings. `active` counts the requests on each lane.

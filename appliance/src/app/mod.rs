@@ -19,6 +19,7 @@ mod downloads;
 mod embed;
 mod energy;
 mod error;
+mod facts;
 mod failures;
 mod flights;
 mod foreign;
@@ -145,7 +146,7 @@ struct Inner {
     meter: Meter,
     energy: energy::Energy,
     failures: failures::Failures,
-    facts: routing::Facts,
+    facts: facts::Facts,
     /// Set once the engines' programs have said what they are.
     probed: tokio::sync::OnceCell<()>,
     /// Set once the store's rates have been read.
@@ -246,7 +247,7 @@ impl App {
             meter: Meter::default(),
             energy: energy::Energy::new(),
             failures: failures::Failures::default(),
-            facts: routing::Facts::default(),
+            facts: facts::Facts::default(),
             probed: tokio::sync::OnceCell::new(),
             remembered: tokio::sync::OnceCell::new(),
             saving: AtomicBool::new(false),

@@ -2,26 +2,21 @@
 //!
 //! Owns the gathering. The decision itself is [`crate::engines::route`], pure.
 
-use std::path::Path;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{App, AppError, Decided, Pressure, Trail, kept, rates_key};
 use crate::domain::model::suggestions;
-use crate::domain::{ChatRequest, Input, Machine, Model, ModelFormat, Overflow, Shape, ToolChoice};
+use crate::domain::{ChatRequest, Input, Model, ModelFormat, Overflow, Shape, ToolChoice};
 use crate::engines::lanes::{Abilities, Lane, Rates, Silicon, State, Work};
 use crate::engines::ledger::Admission;
 use crate::engines::plan::{Loaded, Plan, Wanted, plan};
 use crate::engines::pool::{ModelState, Survey};
 use crate::engines::route::{
-    Ask, Candidate, Decision, Now, Power, Preset, Refusal, header, refusal_text, route, table_text,
+    Ask, Candidate, Decision, Now, Preset, Refusal, header, refusal_text, route, table_text,
 };
 use crate::engines::{ENGINES, EngineError, Fit};
-use crate::host;
 use crate::store::now_ms;
 
-/// The machine's facts are read again after this long; reading them takes some 50 us.
-const FACTS_KEPT: Duration = Duration::from_millis(500);
 /// Seconds that a lane is put back for when its last load has failed: another one is tried first.
 const FAILED_S: f64 = 30.0;
 /// Seconds that it costs others to wait until a busy model has left.
@@ -109,10 +104,6 @@ struct Pair {
     /// Why its engine cannot run it, or how much memory it lacks.
     trouble: Option<EngineError>,
 }
-
-/// The machine's facts, read now and then.
-#[derive(Default)]
-pub(super) struct Facts(Mutex<Option<(Instant, Machine, Power)>>);
 
 impl App {
     /// Decides where a request for `name` would run: a model, a logical one, `name@lane`, or `auto` with or
@@ -298,8 +289,8 @@ impl App {
 
     /// Every lane that might run one of the models, with what is known of the pair.
     async fn pairs(&self, models: &[Model], work: Work, trail: Option<&Trail>) -> Vec<Pair> {
-        let survey = self.inner.pool.survey().await;
         let (machine, _) = self.facts();
+        let survey = self.inner.pool.survey(machine).await;
         let mut pairs = Vec::new();
         for model in models {
             for engine in ENGINES {
@@ -413,25 +404,6 @@ impl App {
             eviction_s,
             trouble,
         }
-    }
-
-    fn facts(&self) -> (Machine, Power) {
-        let mut known = match self.inner.facts.0.lock() {
-            Ok(known) => known,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        if let Some((at, machine, power)) = *known
-            && at.elapsed() < FACTS_KEPT
-        {
-            return (machine, power);
-        }
-        let machine = super::machine(self.inner.cores);
-        let power = match host::on_battery(Path::new("/")) {
-            Some(true) => Power::Battery,
-            Some(false) | None => Power::Mains,
-        };
-        *known = Some((Instant::now(), machine, power));
-        (machine, power)
     }
 }
 

@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::{App, AppError, MeterNumbers, Status};
 use crate::host::{self, Energy, Gpu, GpuReading};
 
-/// Changed rates are written to the store after this long: a kill loses no more than these.
+/// Changed rates are written to the store after this long.
 const SAVE_AFTER: Duration = Duration::from_secs(2);
+/// And then not again for this long, while requests come and go: each write waits for the disk. A kill loses no more
+/// than the rates of this time.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything that can be counted.
 #[derive(Debug, Clone)]
@@ -74,7 +77,9 @@ impl App {
         }
         let app = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(SAVE_AFTER).await;
+            let since = app.inner.meter.since_stored();
+            let rest = since.map_or(Duration::ZERO, |since| SAVE_EVERY.saturating_sub(since));
+            tokio::time::sleep(rest.max(SAVE_AFTER)).await;
             app.inner.saving.store(false, Ordering::SeqCst);
             app.save_rates().await;
         });

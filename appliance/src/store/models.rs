@@ -1,6 +1,7 @@
 //! The registry of imported models.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::PoisonError;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -12,7 +13,7 @@ const COLUMNS: &str = "id, name, format, file, file_bytes, sha256, architecture,
 
 /// The registry at one version of the database.
 pub(super) struct Remembered {
-    /// Only ever asked for its version, which takes microseconds: it reads shared memory.
+    /// Asked for its version by every request, which takes microseconds: it reads shared memory.
     connection: Connection,
     known: Option<(i64, Vec<Model>)>,
 }
@@ -31,6 +32,18 @@ impl Remembered {
         Ok(query.query_row([], |row| row.get(0))?)
     }
 
+    fn read_all(&self, folder: &Path) -> Result<Vec<Model>, StoreError> {
+        let mut query = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM models ORDER BY imported_at, id"
+        ))?;
+        let rows = query.query_map([], |row| Ok(model(row, folder)))?;
+        let mut models = Vec::new();
+        for row in rows {
+            models.push(row??);
+        }
+        Ok(models)
+    }
+
     fn at(&self, version: i64) -> Option<Vec<Model>> {
         let known = self.known.as_ref().filter(|(at, _)| *at == version);
         known.map(|(_, models)| models.clone())
@@ -43,43 +56,18 @@ pub struct Models<'a>(pub(super) &'a Store);
 impl Models<'_> {
     /// Returns all models, oldest import first. Reads them again only when somebody has written to the
     /// database, be it another process.
+    ///
+    /// Read where it is asked for: a table of some dozen rows takes less than handing the question to another thread.
     pub async fn all(&self) -> Result<Vec<Model>, StoreError> {
-        let (version, known) = self.remembered()?;
-        if let Some(models) = known {
+        let registry = &self.0.inner.registry;
+        let mut remembered = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = remembered.version()?;
+        if let Some(models) = remembered.at(version) {
             return Ok(models);
         }
-        let models = self.read_all().await?;
-        let mut remembered = self.lock();
+        let models = remembered.read_all(self.0.folder())?;
         remembered.known = Some((version, models.clone()));
         Ok(models)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Remembered> {
-        let registry = &self.0.inner.registry;
-        registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remembered(&self) -> Result<(i64, Option<Vec<Model>>), StoreError> {
-        let remembered = self.lock();
-        let version = remembered.version()?;
-        Ok((version, remembered.at(version)))
-    }
-
-    async fn read_all(&self) -> Result<Vec<Model>, StoreError> {
-        let folder = self.0.folder().to_owned();
-        self.0
-            .read(move |connection| {
-                let mut query = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM models ORDER BY imported_at, id"
-                ))?;
-                let rows = query.query_map([], |row| Ok(model(row, &folder)))?;
-                let mut models = Vec::new();
-                for row in rows {
-                    models.push(row??);
-                }
-                Ok(models)
-            })
-            .await
     }
 
     /// Returns one model by its name.
@@ -172,7 +160,7 @@ impl Models<'_> {
     }
 }
 
-fn model(row: &Row<'_>, folder: &std::path::Path) -> Result<Model, StoreError> {
+fn model(row: &Row<'_>, folder: &Path) -> Result<Model, StoreError> {
     let format: String = row.get(2)?;
     let format = ModelFormat::parse(&format).ok_or(StoreError::BadRow {
         what: "a model format",

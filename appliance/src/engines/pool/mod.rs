@@ -167,6 +167,7 @@ enum Command {
         reply: oneshot::Sender<HashMap<String, ModelState>>,
     },
     Survey {
+        machine: Machine,
         reply: oneshot::Sender<Survey>,
     },
 }
@@ -281,10 +282,12 @@ impl Pool {
         answer.await.unwrap_or_default()
     }
 
-    /// Returns all that the pool knows now.
-    pub async fn survey(&self) -> Survey {
+    /// Returns all that the pool knows now. The caller has the machine's facts: a look may do with some that are a
+    /// moment old, while loading reads them itself.
+    pub async fn survey(&self, machine: Machine) -> Survey {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Survey { reply }).is_err() {
+        let command = Command::Survey { machine, reply };
+        if self.commands.send(command).is_err() {
             return Survey::default();
         }
         answer.await.unwrap_or_default()

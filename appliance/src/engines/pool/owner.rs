@@ -115,8 +115,8 @@ impl Owner {
             Command::States { reply } => {
                 let _ = reply.send(self.states());
             }
-            Command::Survey { reply } => {
-                let _ = reply.send(self.survey());
+            Command::Survey { machine, reply } => {
+                let _ = reply.send(self.survey(&machine));
             }
         }
     }

@@ -85,8 +85,8 @@ impl Owner {
         states
     }
 
-    pub(super) fn survey(&self) -> Survey {
-        let budget = self.budget(&(self.machine)());
+    pub(super) fn survey(&self, machine: &Machine) -> Survey {
+        let budget = self.budget(machine);
         let places = self.entries.iter();
         Survey {
             places: places

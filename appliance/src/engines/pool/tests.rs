@@ -84,15 +84,16 @@ fn model(id: &str, file_bytes: u64) -> Model {
     }
 }
 
+const MACHINE: Machine = Machine {
+    cores: 1,
+    memory_total_bytes: 1000,
+    memory_available_bytes: 1000,
+};
+
 fn pool() -> Pool {
     let settings = PoolConfig {
         memory_bytes_max: 100,
         ..PoolConfig::default()
-    };
-    let machine = Machine {
-        cores: 1,
-        memory_total_bytes: 1000,
-        memory_available_bytes: 1000,
     };
     let threads = Arc::new(Threads::new(1));
     Pool::start(
@@ -100,7 +101,7 @@ fn pool() -> Pool {
         settings,
         Means::default(),
         threads,
-        Arc::new(move || machine),
+        Arc::new(|| MACHINE),
     )
 }
 
@@ -111,7 +112,7 @@ async fn models_share_the_budget_and_nobody_is_cut_off() {
     let first = pool.session(&a).await.unwrap();
     let again = pool.session(&a).await.unwrap();
     assert_eq!(
-        pool.survey().await.loaded.len(),
+        pool.survey(MACHINE).await.loaded.len(),
         1,
         "one session serves both"
     );
