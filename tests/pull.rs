@@ -1,7 +1,9 @@
 //! Pulling from a mirror on loopback that cuts, redirects, lies, ignores ranges and dies.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly too")]
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +12,10 @@ use onebit::fetch::{Fetch, Policy};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::lemonade::hub::{Hub as HalfHub, REPOSITORY};
+use crate::support::app::binary;
 use crate::support::engine::Folder;
+use crate::support::root;
 
 /// How the mirror behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -345,4 +350,138 @@ async fn a_disk_without_room_is_told_before_the_first_byte() {
         .unwrap_err();
     assert!(matches!(error, CatalogError::DiskFull { .. }), "{error}");
     assert!(mirror.requests.lock().unwrap().is_empty());
+}
+
+/// A shell in a mount namespace of its own, which does one line after the other.
+struct World {
+    shell: Child,
+    lines: ChildStdin,
+    said: BufReader<ChildStdout>,
+}
+
+impl World {
+    /// `None` where this system gives no such namespace.
+    fn new() -> Option<World> {
+        let try_it = ["-rm", "sh", "-c", "mount -t tmpfs none /mnt"];
+        let allowed = Command::new("unshare").args(try_it).output().ok()?;
+        if !allowed.status.success() {
+            return None;
+        }
+        let script = r#"while read -r line; do eval "$line" 2>&1; echo "=$?"; done"#;
+        let mut shell = Command::new("unshare")
+            .args(["-rm", "sh", "-c", script])
+            .env("ONEBIT_FETCH_PRIVATE_HOSTS", "127.0.0.1")
+            .env("ONEBIT_MODELS_BUILTIN", "false")
+            .env("XDG_CONFIG_HOME", "/nonexistent")
+            .env_remove("ONEBIT_DATA_DIR")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(World {
+            lines: shell.stdin.take().unwrap(),
+            said: BufReader::new(shell.stdout.take().unwrap()),
+            shell,
+        })
+    }
+
+    /// Does a line; returns its exit status and what it said.
+    fn does(&mut self, line: &str) -> (i32, String) {
+        writeln!(self.lines, "{line}").unwrap();
+        let mut said = String::new();
+        loop {
+            let before = said.len();
+            assert!(
+                self.said.read_line(&mut said).unwrap() > 0,
+                "{line}: {said}"
+            );
+            if let Some(status) = said[before..].strip_prefix('=') {
+                let status = status.trim().parse().unwrap();
+                said.truncate(before);
+                return (status, said);
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// A disk that shrinks below the puller: once to where a write fails, once to where only databases would still fit.
+#[test]
+fn a_disk_that_fills_in_the_middle_is_told_and_nothing_is_lost() {
+    let Some(mut world) = World::new() else {
+        eprintln!("not tested: this system lets nobody mount a file system of his own");
+        return;
+    };
+    let file = root().join("packaging/models/onebit-mini.gguf");
+    let whole = std::fs::metadata(&file).unwrap().len();
+    // Words need a disk of their own.
+    let words = Folder::new("pull-words");
+    let words = words.0.join("said");
+    let words = words.display();
+    for (size, free_min) in [("26m", 0), ("220m", 100 << 20)] {
+        let folder = Folder::new("pull-filling");
+        let disk = folder.0.display();
+        let hub = HalfHub::of(&file, false);
+        let (status, said) = world.does(&format!("mount -t tmpfs -o size=400m none {disk}"));
+        assert_eq!(status, 0, "{said}");
+        let pull = format!(
+            "{} --json pull {REPOSITORY} --data {disk}/data --endpoint http://{}",
+            binary().display(),
+            hub.address
+        );
+        world.does(&format!("{pull} > {words} 2>&1 & pid=$!"));
+        let part = format!("{disk}/data/pulls/*/*.part");
+        let begun = std::time::Instant::now();
+        while world.does(&format!("stat -c %s {part}")).1.trim() != (whole / 2).to_string() {
+            assert!(
+                begun.elapsed().as_secs() < 60,
+                "{}",
+                world.does(&format!("cat {words}")).1
+            );
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+        world.does(&format!("mount -o remount,size={size} {disk}"));
+        hub.let_go();
+        let (status, _) = world.does("wait $pid");
+        let (_, said) = world.does(&format!("cat {words}"));
+        assert_eq!(status, 1, "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains("filled up while Mini-T5.gguf came in") && said.contains("pull again"),
+            "{said}"
+        );
+        let number = |before: &str, after: &str| -> u64 {
+            let rest = said.split(before).nth(1).unwrap();
+            rest.split(after).next().unwrap().parse().unwrap()
+        };
+        let kept = number("; the ", " bytes that arrived");
+        assert!(kept >= whole / 2, "{said}");
+        assert_eq!(number("stay: free ", " and pull"), whole - kept, "{said}");
+        assert!(number("came in (", " bytes are free") >= free_min, "{said}");
+        let (_, left) = world.does(&format!("ls {disk}/data/models"));
+        assert!(!left.contains("gguf"), "nothing half is a model: {left}");
+
+        world.does(&format!("mount -o remount,size=400m {disk}"));
+        let (status, said) = world.does(&pull);
+        assert_eq!(status, 0, "{said}");
+        let model: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+        assert_eq!(model["resumed_bytes"], kept, "{said}");
+        assert_eq!(model["sha256"], sha256(&std::fs::read(&file).unwrap()));
+        // It was moved to where models lie: one copy on the disk, and no part.
+        let (_, there) = world.does(&format!(
+            "find {disk}/data -name '*gguf*' -type f; ls {disk}/data/pulls"
+        ));
+        let there: Vec<&str> = there.lines().collect();
+        assert!(
+            there.len() == 1 && there[0].contains("/models/"),
+            "{there:?}"
+        );
+        world.does(&format!("umount {disk}"));
+    }
 }

@@ -1,4 +1,5 @@
-//! A hub with one repository, whose file comes in two halves: the second waits until it is let go.
+//! A hub with one file, which every GGUF repository holds that is not gone. It comes in two halves: the second waits until it is
+//! let go.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,17 +10,18 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// The repository's name, and that of its only quantisation.
-pub(super) const REPOSITORY: &str = "maker/Mini-GGUF";
+pub(crate) const REPOSITORY: &str = "maker/Mini-GGUF";
 const FILE: &str = "Mini-T5.gguf";
 
-pub(super) struct Hub {
-    pub(super) address: String,
+pub(crate) struct Hub {
+    pub(crate) address: String,
     gate: Arc<(Mutex<bool>, Condvar)>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hub {
     /// Serves one model file; `open` is whether its second half comes at once.
-    pub(super) fn of(file: &Path, open: bool) -> Hub {
+    pub(crate) fn of(file: &Path, open: bool) -> Hub {
         let content = Arc::new(std::fs::read(file).expect("the model is there"));
         let hash: String = Sha256::digest(&**content)
             .iter()
@@ -29,20 +31,35 @@ impl Hub {
         let address = listener.local_addr().expect("an address").to_string();
         let gate = Arc::new((Mutex::new(open), Condvar::new()));
         let inside = Arc::clone(&gate);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
         // Ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (content, hash, gate) =
-                    (Arc::clone(&content), hash.clone(), Arc::clone(&inside));
+                let (content, hash, gate, seen) = (
+                    Arc::clone(&content),
+                    hash.clone(),
+                    Arc::clone(&inside),
+                    Arc::clone(&seen),
+                );
                 // A client that hangs up ends its own thread only.
-                std::thread::spawn(move || serve(stream, &content, &hash, &gate));
+                std::thread::spawn(move || serve(stream, &content, &hash, &gate, &seen));
             }
         });
-        Hub { address, gate }
+        Hub {
+            address,
+            gate,
+            asked,
+        }
+    }
+
+    /// The paths that were asked for.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("no thread has panicked").clone()
     }
 
     /// Lets the second half of the file go, now and from now on.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         *self.gate.0.lock().expect("no thread has panicked") = true;
         self.gate.1.notify_all();
     }
@@ -53,6 +70,7 @@ fn serve(
     content: &[u8],
     hash: &str,
     gate: &(Mutex<bool>, Condvar),
+    asked: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut path, mut from) = (String::new(), 0);
@@ -75,7 +93,9 @@ fn serve(
         }
     }
     let mut stream = stream;
-    if path.starts_with(&format!("/api/models/{REPOSITORY}/tree/")) {
+    let asked_for = |text: String| asked.lock().expect("no thread has panicked").push(text);
+    asked_for(path.clone());
+    if path.starts_with("/api/models/") && path.contains("-GGUF/tree/") && !path.contains("Gone") {
         let size = content.len();
         let list = json!([
             { "type": "file", "path": FILE, "size": size, "lfs": { "oid": hash, "size": size } },
@@ -88,7 +108,7 @@ fn serve(
             list.len()
         );
     }
-    if !path.starts_with(&format!("/{REPOSITORY}/resolve/")) {
+    if !path.contains("-GGUF/resolve/") {
         return write!(
             stream,
             "HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

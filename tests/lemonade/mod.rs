@@ -1,6 +1,6 @@
 //! Lemonade's dialect: what its clients read and change, field by field, below all four prefixes.
 
-mod hub;
+pub(crate) mod hub;
 mod policies;
 mod pulls;
 pub(crate) mod socket;

@@ -129,6 +129,29 @@ impl App {
         Ok(model)
     }
 
+    /// Takes a model file that is ours into the data directory, where it is moved and not copied: it needs no room of
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`App::import`]; the file then stays where it was.
+    pub(super) async fn take_in(&self, new: NewModel) -> Result<Model, AppError> {
+        let folder = self.inner.store.folder().join("models");
+        let from = new.path.clone();
+        let task = tokio::task::spawn_blocking(move || move_in(&new, &folder));
+        let (model, moved) = task.await.map_err(|panic| AppError::NotAModel {
+            path: PathBuf::new(),
+            why: panic.to_string(),
+        })??;
+        if let Err(error) = self.inner.store.models().put(&model).await {
+            if moved && let Err(error) = std::fs::rename(&model.path, &from) {
+                tracing::warn!(%error, file = %model.path.display(), "a file that is no model stays");
+            }
+            return Err(error.into());
+        }
+        tracing::info!(model = model.id, bytes = model.file_bytes, "model imported");
+        Ok(model)
+    }
+
     /// Registers a model file where it lies: it is neither copied nor ever deleted.
     ///
     /// # Errors
@@ -203,6 +226,20 @@ fn bring_in(new: &NewModel, folder: &Path) -> Result<Model, AppError> {
         sha256,
         ..model
     })
+}
+
+/// Describes a file, hashes it and moves it under its hash; tells whether it was not there yet.
+fn move_in(new: &NewModel, folder: &Path) -> Result<(Model, bool), AppError> {
+    std::fs::create_dir_all(folder).map_err(file_error("cannot make", folder))?;
+    let model = leave_in_place(new)?;
+    let path = folder.join(format!("{}.gguf", model.sha256));
+    let is_new = !path.exists();
+    if is_new {
+        std::fs::rename(&new.path, &path).map_err(file_error("cannot move", &new.path))?;
+    } else {
+        std::fs::remove_file(&new.path).map_err(file_error("cannot delete", &new.path))?;
+    }
+    Ok((Model { path, ..model }, is_new))
 }
 
 /// A folder with the parts of a voice model is packed into one file first.

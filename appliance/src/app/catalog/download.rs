@@ -27,6 +27,8 @@ const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes left free on the disk: databases and logs must go on working.
 const RESERVE_BYTES: u64 = 256 << 20;
+/// Others write to the disk too: after so many bytes we look again.
+const LOOK_EVERY_BYTES: u64 = 16 << 20;
 
 /// How far a pull is; shared with whoever shows it.
 #[derive(Debug, Default)]
@@ -79,8 +81,7 @@ fn check_room(files: &[HubFile], folder: &Path) -> Result<(), CatalogError> {
         bytes(&whole).max(bytes(&part))
     };
     let needed: u64 = files.iter().map(|f| f.bytes.saturating_sub(there(f))).sum();
-    let room = rustix::fs::statvfs(folder).map_err(|e| disk("cannot look at", folder)(e.into()))?;
-    let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+    let free_bytes = free(folder)?;
     if needed.saturating_add(RESERVE_BYTES) > free_bytes {
         return Err(CatalogError::DiskFull {
             file: files.first().map(|f| f.path.clone()).unwrap_or_default(),
@@ -90,6 +91,12 @@ fn check_room(files: &[HubFile], folder: &Path) -> Result<(), CatalogError> {
         });
     }
     Ok(())
+}
+
+/// Bytes that we may still write to a folder's disk.
+fn free(folder: &Path) -> Result<u64, CatalogError> {
+    let room = rustix::fs::statvfs(folder).map_err(|e| disk("cannot look at", folder)(e.into()))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 /// Where a file lies when whole, and while it grows. Folders of the repository become part of the name.
@@ -150,6 +157,8 @@ struct Growing<'a> {
     part: PathBuf,
     note: PathBuf,
     bytes: u64,
+    /// How far it had come when we last looked at the disk.
+    looked_at: u64,
     hash: Sha256,
     /// Names the version of which we have a part.
     etag: Option<String>,
@@ -194,6 +203,7 @@ impl<'a> Growing<'a> {
             part: part.to_owned(),
             note,
             bytes,
+            looked_at: bytes,
             hash,
             etag,
             progress,
@@ -225,6 +235,7 @@ impl<'a> Growing<'a> {
             })
             .ok();
         self.hash = Sha256::new();
+        self.looked_at = 0;
         self.etag = None;
         self.handle
             .set_len(0)
@@ -302,36 +313,54 @@ impl<'a> Growing<'a> {
                     found,
                 }));
             }
-            self.handle
-                .write_all(&chunk)
-                .await
-                .map_err(|e| self.write_failed(file, e))?;
+            if let Err(error) = self.handle.write_all(&chunk).await {
+                return Err(Trouble::Fatal(self.write_failed(file, error).await));
+            }
             self.hash.update(&chunk);
             self.bytes += chunk.len() as u64;
             self.progress
                 .done_bytes
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            if self.bytes - self.looked_at >= LOOK_EVERY_BYTES {
+                self.look_at_disk(file).await.map_err(Trouble::Fatal)?;
+            }
         }
     }
 
-    fn write_failed(&self, file: &HubFile, error: std::io::Error) -> Trouble {
-        Trouble::Fatal(if error.kind() == std::io::ErrorKind::StorageFull {
-            let folder = self
-                .part
-                .parent()
-                .unwrap_or(&self.part)
-                .display()
-                .to_string();
-            let needed_bytes = file.bytes.saturating_sub(self.bytes);
-            CatalogError::DiskFull {
-                file: file.path.clone(),
-                folder,
-                needed_bytes,
-                free_bytes: 0,
-            }
+    /// Stops while databases and logs still have their room.
+    async fn look_at_disk(&mut self, file: &HubFile) -> Result<(), CatalogError> {
+        self.looked_at = self.bytes;
+        match free(self.folder())? {
+            free_bytes if free_bytes < RESERVE_BYTES => Err(self.filled(file, free_bytes).await),
+            _ => Ok(()),
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        self.part.parent().unwrap_or(&self.part)
+    }
+
+    async fn write_failed(&mut self, file: &HubFile, error: std::io::Error) -> CatalogError {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(error.kind(), StorageFull | QuotaExceeded) {
+            self.filled(file, 0).await
         } else {
             disk("cannot write", &self.part)(error)
-        })
+        }
+    }
+
+    /// The disk has filled in the middle. What is on it stays for the next try, which hashes it again.
+    async fn filled(&mut self, file: &HubFile, free_bytes: u64) -> CatalogError {
+        // Writes are handed over before they are done: what counts is what has reached the file.
+        let _ = self.handle.flush().await;
+        let kept_bytes = self.part.metadata().map_or(0, |m| m.len());
+        CatalogError::DiskFilled {
+            file: file.path.clone(),
+            folder: self.folder().display().to_string(),
+            kept_bytes,
+            missing_bytes: file.bytes.saturating_sub(kept_bytes),
+            free_bytes,
+        }
     }
 
     async fn remember_version(
@@ -373,14 +402,13 @@ impl<'a> Growing<'a> {
                 found,
             });
         }
-        self.handle
-            .flush()
-            .await
-            .map_err(disk("cannot write", &self.part))?;
-        self.handle
-            .sync_all()
-            .await
-            .map_err(disk("cannot write", &self.part))?;
+        let mut written = self.handle.flush().await;
+        if written.is_ok() {
+            written = self.handle.sync_all().await;
+        }
+        if let Err(error) = written {
+            return Err(self.write_failed(file, error).await);
+        }
         tokio::fs::rename(&self.part, whole)
             .await
             .map_err(disk("cannot name", whole))?;

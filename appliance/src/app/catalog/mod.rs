@@ -63,6 +63,17 @@ pub enum CatalogError {
         free_bytes: u64,
     },
     #[error(
+        "the disk of {folder} filled up while {file} came in ({free_bytes} bytes are free); the {kept_bytes} bytes that \
+         arrived stay: free {missing_bytes} and pull again"
+    )]
+    DiskFilled {
+        file: String,
+        folder: String,
+        kept_bytes: u64,
+        missing_bytes: u64,
+        free_bytes: u64,
+    },
+    #[error(
         "{file} arrived with sha256 {found} instead of {wanted}; it was thrown away, pull again"
     )]
     WrongHash {
@@ -98,7 +109,7 @@ impl Failing for CatalogError {
             Self::NothingToRun { .. } | Self::NoSuchQuant { .. } | Self::NotCached { .. } => {
                 Kind::NotFound
             }
-            Self::DiskFull { .. } => Kind::TooLarge,
+            Self::DiskFull { .. } | Self::DiskFilled { .. } => Kind::TooLarge,
             Self::Fetch(FetchError::Status { status, .. }) if *status == 404 || *status == 401 => {
                 Kind::NotFound
             }
@@ -345,14 +356,8 @@ impl App {
             return self.import_spoken(first, rest, given, &folder).await;
         }
         let path = first.clone();
-        let model = self
-            .import(NewModel {
-                path: path.clone(),
-                name,
-            })
-            .await?;
-        // Imported means copied; a pull that stays only takes room.
-        let _ = std::fs::remove_file(&path);
+        let model = self.take_in(NewModel { path, name }).await?;
+        // Empty unless another pull of this repository is on its way.
         let _ = std::fs::remove_dir(&folder);
         Ok(model)
     }
