@@ -481,8 +481,9 @@ install_parts() {
         done
     fi
     [ -n "$engines" ] && [ -d "$engines" ] || return 0
-    for engine in "$engines"/*; do
-        place "$engine" "$prefix/lib/onebit/engines/${engine##*/}" 755
+    for engine in "$engines"/*/*; do
+        [ -f "$engine" ] || continue
+        place "$engine" "$prefix/lib/onebit/engines/${engine#"$engines"/}" 755
     done
 }
 

@@ -317,6 +317,19 @@ impl Config {
             parse(table.clone(), &path.display().to_string())?;
         }
         for (section, key, default) in every_key() {
+/// The folder of engines that come with the program: below the prefix that it is installed in, else where packages put
+/// them.
+pub fn bundled_engines() -> PathBuf {
+    let program = own_program();
+    let prefix = program
+        .as_deref()
+        .and_then(|program| program.ancestors().nth(2));
+    let beside = prefix.map(|prefix| prefix.join("lib/onebit/engines"));
+    beside
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| PathBuf::from("/usr/lib/onebit/engines"))
+}
+
             let name = variable_name(section.as_deref(), &key);
             if let Some(text) = variables(&name) {
                 let value = typed(&text, &default).ok_or_else(|| ConfigError::Value {

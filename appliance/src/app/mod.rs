@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 
 use onebit_kernels::threads::Threads;
 
-use crate::config::{Config, program_folders};
+use crate::config::{Config, bundled_engines, program_folders};
 use crate::domain::Machine;
 use crate::engines::child::Children;
 use crate::engines::pool::Pool;
@@ -182,7 +182,7 @@ pub struct Status {
 /// Gathers what engines work with: programs, a launcher for children, the way out.
 fn means(config: &Config) -> Result<Means, AppError> {
     let engines = config.data_dir.join("engines");
-    let programs = Programs::find(&engines, Path::new(Programs::BUNDLED), &program_folders());
+    let programs = Programs::find(&engines, &bundled_engines(), &program_folders());
     let folder = config.data_dir.join("run");
     let children = Children::new(folder.clone()).map_err(|source| AppError::File {
         what: "cannot make",

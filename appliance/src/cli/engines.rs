@@ -7,10 +7,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::Failed;
-use crate::config::{Config, program_folders};
+use crate::config::{Config, bundled_engines, program_folders};
 use crate::engines::Launcher;
-use crate::engines::build::{Backend, SOURCES, Step, build};
-use crate::engines::probe::version_of;
+use crate::engines::build::{Backend, SOURCES, Step, Target, build};
+use crate::engines::probe::{bundled_version, version_of};
 use crate::engines::programs::{NAMES, Origin, Program, Programs};
 use crate::engines::versions::{Shelf, Verdict, Version, judge};
 
@@ -39,6 +39,10 @@ pub(super) enum EnginesCommand {
         /// compiler and headers are installed.
         #[arg(long)]
         backend: Option<String>,
+        /// Build for any 64-bit x86 machine, with a variant for each kind of processor, into a folder in DIR instead of
+        /// using it here: what a release carries.
+        #[arg(long, value_name = "DIR")]
+        portable: Option<PathBuf>,
     },
     /// Remove a version that is not in use.
     Remove {
@@ -84,6 +88,7 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
             name,
             archive,
             backend,
+            portable,
         } => {
             let source = SOURCES.iter().find(|s| s.name == name).ok_or_else(|| {
                 let names: Vec<&str> = SOURCES.iter().map(|s| s.name).collect();
@@ -97,17 +102,24 @@ pub(super) async fn run(config: Config, command: EnginesCommand, json: bool) -> 
                 Some(word) => Backend::parse(&word)
                     .ok_or_else(|| format!("`{word}` is no backend; vulkan, rocm and cpu are"))?,
             };
-            build(
-                source,
-                backend,
-                archive,
-                &Launcher::of_this_program(),
-                &engines,
-                &mut show,
-            )
-            .await?;
+            let launcher = Launcher::of_this_program();
+            let target = match &portable {
+                Some(folder) => Target::Portable(folder),
+                None => Target::Shelf(&engines),
+            };
+            build(source, backend, archive, &launcher, target, &mut show).await?;
             if std::io::stderr().is_terminal() {
                 eprintln!();
+            }
+            if let Some(folder) = portable {
+                let place = folder.join(source.program);
+                println!(
+                    "{} {} is in {}",
+                    source.program,
+                    source.version,
+                    place.display()
+                );
+                return Ok(());
             }
             println!(
                 "{} {} ({}) is in use",
@@ -144,7 +156,7 @@ fn known(program: &str) -> Result<(), Failed> {
 }
 
 async fn list(engines: &Path, json: bool) -> Result<(), Failed> {
-    let programs = Programs::find(engines, Path::new(Programs::BUNDLED), &program_folders());
+    let programs = Programs::find(engines, &bundled_engines(), &program_folders());
     let launcher = Launcher::of_this_program();
     let mut rows = Vec::new();
     for name in NAMES {
@@ -156,7 +168,10 @@ async fn list(engines: &Path, json: bool) -> Result<(), Failed> {
                 origin: Origin::Ours,
                 ..
             }) => shelf.current().as_deref().and_then(Version::find),
-            Some(program) => version_of(&launcher, &program.path).await,
+            Some(program) => match bundled_version(&program.path) {
+                Some(version) => Some(version),
+                None => version_of(&launcher, &program.path).await,
+            },
             None => None,
         };
         let verdict = match (found, version.as_ref().map(|v| judge(name, v))) {

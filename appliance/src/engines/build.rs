@@ -73,6 +73,29 @@ impl Backend {
     }
 }
 
+/// Where a build goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// Into use on this machine, whose processor alone it has to suit.
+    Shelf(&'a Path),
+    /// Into a folder of its own in this one, for any machine of this kind.
+    Portable(&'a Path),
+}
+
+/// Beside a portable build: its version.
+pub const VERSION_FILE: &str = "VERSION";
+
+/// ggml chooses among its variants for processors at its start, from libraries beside the program.
+const PORTABLE: [&str; 7] = [
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_BACKEND_DL=ON",
+    "-DGGML_CPU_ALL_VARIANTS=ON",
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",
+    "-DCMAKE_INSTALL_RPATH=$ORIGIN",
+    "-DCMAKE_SKIP_INSTALL_RULES=ON",
+];
+
 const GGML_GPU: [&str; 2] = ["-DGGML_VULKAN=ON", "-DGGML_HIP=ON"];
 
 /// Everything that can be built.
@@ -167,10 +190,12 @@ pub async fn build(
     backend: Backend,
     archive: Option<PathBuf>,
     launcher: &Launcher,
-    engines: &Path,
+    target: Target<'_>,
     report: &mut (dyn FnMut(Step) + Send),
 ) -> Result<(), BuildError> {
-    let work = engines.join(".build").join(source.name);
+    let (Target::Shelf(folder) | Target::Portable(folder)) = target;
+    let folder = std::path::absolute(folder).map_err(disk("cannot find", folder))?;
+    let work = folder.join(".build").join(source.name);
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work).map_err(disk("cannot make", &work))?;
     let archive = match archive {
@@ -208,11 +233,16 @@ pub async fn build(
         .arg(work.join(source.inside))
         .arg("-B")
         .arg(&out)
-        .args([
-            "-DCMAKE_BUILD_TYPE=Release",
-            "-DBUILD_SHARED_LIBS=OFF",
-            "-DGGML_NATIVE=ON",
-        ])
+        .arg("-DCMAKE_BUILD_TYPE=Release")
+        .args(match target {
+            Target::Shelf(_) => vec!["-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=ON"],
+            Target::Portable(_) => PORTABLE.to_vec(),
+        })
+        // Where programs go already.
+        .arg(format!(
+            "-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={}",
+            out.join("bin").display()
+        ))
         .args(source.options.iter().copied())
         .args(match backend {
             Backend::Cpu => None,
@@ -227,11 +257,52 @@ pub async fn build(
         .args(["--target", source.program, "-j"])
         .arg(cores.to_string());
     watch("compile", launcher, compile, report).await?;
-    let program = out.join("bin").join(source.program);
-    Shelf::new(engines, source.program).put(source.version, &program)?;
+    let bin = out.join("bin");
+    match target {
+        Target::Shelf(_) => {
+            let program = bin.join(source.program);
+            Shelf::new(&folder, source.program).put(source.version, &program)?;
+        }
+        Target::Portable(_) => gather(source, &bin, &folder.join(source.program))?,
+    }
     // Sources and objects are a few hundred megabytes that nobody needs again.
     let _ = std::fs::remove_dir_all(&work);
+    let _ = std::fs::remove_dir(folder.join(".build"));
     Ok(())
+}
+
+/// Puts a program, its libraries under the names by which they are asked for, and its version into a folder.
+fn gather(source: &Source, bin: &Path, to: &Path) -> Result<(), BuildError> {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).map_err(disk("cannot make", to))?;
+    let entries = std::fs::read_dir(bin).map_err(disk("cannot read", bin))?;
+    let names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let travels = |name: &&String| **name == source.program || is_asked_for(name, &names);
+    for name in names.iter().filter(travels) {
+        let place = to.join(&name);
+        std::fs::copy(bin.join(name), &place).map_err(disk("cannot copy to", &place))?;
+    }
+    let note = to.join(VERSION_FILE);
+    std::fs::write(&note, format!("{}\n", source.version)).map_err(disk("cannot write", &note))
+}
+
+/// Whether a library is looked for by this name: `libllama.so.0` by the linker, `libggml-cpu-haswell.so` by ggml; not
+/// `libllama.so` nor `libllama.so.0.0.1` beside it, which are the same file.
+fn is_asked_for(name: &str, all: &[String]) -> bool {
+    let Some((stem, version)) = name.split_once(".so") else {
+        return false;
+    };
+    match version.strip_prefix('.') {
+        Some(version) => version.bytes().all(|b| b.is_ascii_digit()),
+        None if version.is_empty() => {
+            let versioned = format!("{stem}.so.");
+            !all.iter().any(|other| other.starts_with(&versioned))
+        }
+        None => false,
+    }
 }
 
 fn cmake(work: &Path) -> Spec {
@@ -394,6 +465,23 @@ mod tests {
         assert_eq!(usual, Backend::Vulkan);
         assert_eq!(Backend::parse(usual.as_str()), Some(usual));
         assert_eq!(Backend::parse("cuda"), None);
+    }
+
+    #[test]
+    fn each_library_travels_once() {
+        let files = [
+            ("libllama.so.0", true),
+            ("libllama.so", false),
+            ("libllama.so.0.0.11434", false),
+            ("libggml-cpu-haswell.so", true),
+            ("libx.sorry", false),
+            ("llama-server", false),
+            ("libx.a", false),
+        ];
+        let names = files.map(|(name, _)| name.to_owned());
+        for (name, wanted) in files {
+            assert_eq!(is_asked_for(name, &names), wanted, "{name}");
+        }
     }
 
     #[test]

@@ -72,7 +72,10 @@ pub async fn probe(
                 .current()
                 .as_deref()
                 .and_then(Version::find),
-            Origin::Bundled | Origin::System => version_of(launcher, &program.path).await,
+            Origin::Bundled | Origin::System => match bundled_version(&program.path) {
+                Some(version) => Some(version),
+                None => version_of(launcher, &program.path).await,
+            },
         };
         let verdict = version
             .as_ref()
@@ -98,6 +101,12 @@ pub async fn probe(
         }
     }
     findings
+}
+
+/// The version that was written beside a program when it was built for others; a build outside git calls itself 0.
+pub fn bundled_version(program: &Path) -> Option<Version> {
+    let note = program.parent()?.join(super::build::VERSION_FILE);
+    Version::find(&std::fs::read_to_string(note).ok()?)
 }
 
 /// What a program says its version is.

@@ -32,17 +32,16 @@ pub struct Programs(BTreeMap<&'static str, Program>);
 pub const NAMES: [&str; 4] = ["llama-server", "whisper-server", "sd-server", "flm"];
 
 impl Programs {
-    /// Where packages put the engines that come with us.
-    pub const BUNDLED: &str = "/usr/lib/onebit/engines";
-
     /// Looks for all programs: first what `onebit engines` made current below `engines`, then what lies
-    /// in `bundled`, then the system's folders. The first one that may be executed is taken.
+    /// in `bundled`, each in a folder with its libraries or alone, then the system's folders. The first one that may be
+    /// executed is taken.
     #[must_use]
     pub fn find(engines: &Path, bundled: &Path, system: &[PathBuf]) -> Self {
         let mut found = BTreeMap::new();
         for name in NAMES {
             let places = [
                 (engines.join(name).join("current").join(name), Origin::Ours),
+                (bundled.join(name).join(name), Origin::Bundled),
                 (bundled.join(name), Origin::Bundled),
             ]
             .into_iter()
@@ -110,9 +109,11 @@ mod tests {
         make(system.join("llama-server"), 0o755);
         make(system.join("flm"), 0o755);
         make(bundled.join("whisper-server"), 0o644);
+        make(bundled.join("sd-server/sd-server"), 0o755);
         let found = Programs::find(&engines, &bundled, std::slice::from_ref(&system));
         assert_eq!(found.get("llama-server").unwrap().origin, Origin::Ours);
         assert_eq!(found.get("flm").unwrap().path, system.join("flm"));
         assert_eq!(found.get("whisper-server"), None);
+        assert_eq!(found.get("sd-server").unwrap().origin, Origin::Bundled);
     }
 }
