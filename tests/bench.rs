@@ -66,3 +66,43 @@ fn a_model_that_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("no-such"), "{error}");
 }
+
+#[test]
+fn two_reports_are_compared_and_another_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, rate: f64| {
+        let path = folder.path().join(name);
+        let report = serde_json::json!({
+            "machine": {"processor": "p"},
+            "served": {"vectors": {"texts_per_s": rate}, "at_once": [{"requests": 8, "write_tokens_per_s": 80.0}]},
+        });
+        std::fs::write(&path, report.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (old, new) = (file("old.json", 50.0), file("new.json", 75.0));
+    let output = onebit(["bench", "--compare", &old, &new]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("| | old | new | ratio | |"), "{text}");
+    assert!(
+        text.contains("| vectors | 50.0 | 75.0 | 1.50 | texts/s |"),
+        "{text}"
+    );
+    assert!(
+        text.contains("| 8 at once, writing | 80.0 | 80.0 | 1.00 | tokens/s |"),
+        "{text}"
+    );
+
+    let wrong = root().join("packaging/models/onebit-mini.gguf");
+    let output = onebit(["bench", "--compare", &old, wrong.to_str().unwrap()]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("onebit-mini.gguf"), "{error}");
+    let output = onebit([
+        "bench",
+        "--vs",
+        "example",
+        "--data",
+        folder.path().to_str().unwrap(),
+    ]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("http://HOST:PORT"), "{error}");
+}

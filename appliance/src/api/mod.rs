@@ -36,3 +36,4 @@ mod time;
 pub use openapi::description;
 pub use routes::{RouteFact, facts, router};
 pub use server::{Arrival, ServeError, Server};
+pub use time::now;

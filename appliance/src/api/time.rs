@@ -5,7 +5,7 @@ use crate::app::now_ms;
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// Now.
-pub(super) fn now() -> String {
+pub fn now() -> String {
     rfc3339(now_ms())
 }
 

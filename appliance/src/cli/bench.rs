@@ -9,12 +9,14 @@ use super::{Failed, size};
 use crate::app::{App, BenchPlan, BenchReport, Subject};
 use crate::config::Config;
 
+mod figures;
 mod report;
+mod served;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
     /// What to measure.
-    #[arg(required_unless_present = "report")]
+    #[arg(required_unless_present_any = ["report", "vs", "compare"])]
     what: Option<What>,
     /// Model files or names; several make one table.
     models: Vec<String>,
@@ -27,9 +29,22 @@ pub(super) struct BenchArgs {
     /// Windows of 512 tokens of each text at most.
     #[arg(long, value_name = "N", default_value_t = 16)]
     windows: usize,
-    /// Measure all of it, on processor and GPU, into one file to send to whoever asks how this machine does.
+    /// Measure all of it, on processor and GPU and through a server, into one file to send to whoever asks how this
+    /// machine does: Markdown where its name ends in .md, else JSON.
     #[arg(long, value_name = "FILE", conflicts_with = "what")]
     report: Option<PathBuf>,
+    /// A word for the report's head, such as the commit that is measured.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "report")]
+    note: String,
+    /// The name of the model that `--report` or `--vs` measures; the default one without it.
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "what")]
+    model: String,
+    /// Measure a llama.cpp server and ourselves in alternation, with the model of this name on both.
+    #[arg(long, value_name = "http://HOST:PORT", conflicts_with_all = ["what", "report"])]
+    vs: Option<String>,
+    /// Put two reports (JSON) beside each other.
+    #[arg(long, num_args = 2, value_names = ["FILE", "FILE"], conflicts_with_all = ["what", "report", "vs"])]
+    compare: Vec<PathBuf>,
     /// The GPU that the report is about: `auto`, or `software` for a test without one.
     #[arg(long, value_enum, default_value = "auto", requires = "report")]
     device: super::kernels::Device,
@@ -49,7 +64,19 @@ enum What {
 
 pub(super) async fn run(config: Config, args: BenchArgs, json: bool) -> Result<(), Failed> {
     if let Some(file) = &args.report {
-        return report::write(config, file, &args.models, args.device.into()).await;
+        let device = args.device.into();
+        return report::write(config, file, &args, device).await;
+    }
+    if let [a, b] = args.compare.as_slice() {
+        return report::compare(a, b, json);
+    }
+    if let Some(address) = &args.vs {
+        let measured = served::versus(config, &args.model, address).await?;
+        match json {
+            true => println!("{measured}"),
+            false => print!("{}", figures::versus(&measured)),
+        }
+        return Ok(());
     }
     let app = App::open(config)?;
     let plan = BenchPlan {
