@@ -55,6 +55,7 @@ mod routing; // lanes, fall-back, measurements, pins, and what is told of them
 mod scenarios; // forty conversations, the same tokens in every dialect
 mod service; // what systemd hears
 mod speech; // recordings to text: forms, containers, refusals; no model yet
+mod starter; // the models that a new appliance is worth having
 mod streams; // clients that leave, dawdle and break off; nothing is missing afterwards
 
 // What needs more than this repository; `tests/run` passes --ignored for these.

@@ -113,11 +113,29 @@ impl Default for PoolConfig {
 pub struct ModelsConfig {
     /// The one that comes with the program.
     pub builtin: bool,
+    /// Those that are worth having beside it.
+    pub starter: StarterKind,
+}
+
+/// What becomes of the models that a new appliance is worth having.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum StarterKind {
+    /// They are offered; the owner says whether they are fetched.
+    #[default]
+    Offer,
+    /// They are fetched beside everything else from the first start on.
+    Fetch,
+    /// There are none.
+    Off,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        ModelsConfig { builtin: true }
+        ModelsConfig {
+            builtin: true,
+            starter: StarterKind::default(),
+        }
     }
 }
 
@@ -299,6 +317,19 @@ pub fn shipped_model(name: &str) -> Option<PathBuf> {
         .find_map(|file| file.is_file().then(|| file.canonicalize().ok()).flatten())
 }
 
+/// The folder of engines that come with the program: below the prefix that it is installed in, else where packages put
+/// them.
+pub fn bundled_engines() -> PathBuf {
+    let program = own_program();
+    let prefix = program
+        .as_deref()
+        .and_then(|program| program.ancestors().nth(2));
+    let beside = prefix.map(|prefix| prefix.join("lib/onebit/engines"));
+    beside
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| PathBuf::from("/usr/lib/onebit/engines"))
+}
+
 /// Reads the process's environment.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -317,19 +348,6 @@ impl Config {
             parse(table.clone(), &path.display().to_string())?;
         }
         for (section, key, default) in every_key() {
-/// The folder of engines that come with the program: below the prefix that it is installed in, else where packages put
-/// them.
-pub fn bundled_engines() -> PathBuf {
-    let program = own_program();
-    let prefix = program
-        .as_deref()
-        .and_then(|program| program.ancestors().nth(2));
-    let beside = prefix.map(|prefix| prefix.join("lib/onebit/engines"));
-    beside
-        .filter(|folder| folder.is_dir())
-        .unwrap_or_else(|| PathBuf::from("/usr/lib/onebit/engines"))
-}
-
             let name = variable_name(section.as_deref(), &key);
             if let Some(text) = variables(&name) {
                 let value = typed(&text, &default).ok_or_else(|| ConfigError::Value {

@@ -429,6 +429,8 @@ fn single() -> Vec<Route> {
         // the page
         route(GET, "/onebit/status", Chat, native::status),
         route(GET, "/onebit/doctor", Owner, native::doctor::doctor),
+        route(GET, "/onebit/starter", Chat, native::starter::show),
+        route(POST, "/onebit/starter", Owner, native::starter::decide),
         route(GET, "/onebit/models", Chat, native::models::list),
         route(GET, "/onebit/models/{id}", Chat, native::models::one),
         route(

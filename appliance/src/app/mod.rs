@@ -36,6 +36,7 @@ mod registrations;
 mod remotes;
 mod routing;
 mod speech;
+mod starter;
 mod stats;
 mod tally;
 mod tokens;
@@ -91,6 +92,7 @@ pub use speech::{
     Container, Cutter, Ear, Heard, Hearing, ListenAsk, Mouth, Piece, Recording, SpeakAsk, Speaking,
     Spoken, TEXT_BYTES_MAX, language_name,
 };
+pub use starter::{PartState, Starter, StarterPart, StarterState, role_name};
 pub use stats::Numbers;
 pub use tally::Tally;
 pub use tokens::{Gap, Token};
@@ -134,6 +136,7 @@ struct Inner {
     details: details::DetailsShelf,
     vocabularies: tokens::Vocabularies,
     downloads: downloads::Downloads,
+    starter: starter::Fetching,
     registrations: registrations::Registrations,
     last_look: hardware::LastLook,
     tallies: tally::Tallies,
@@ -236,6 +239,7 @@ impl App {
             details: details::DetailsShelf::default(),
             vocabularies: tokens::Vocabularies::default(),
             downloads: downloads::Downloads::default(),
+            starter: starter::Fetching::default(),
             registrations: registrations::Registrations::default(),
             last_look: hardware::LastLook::default(),
             tallies: tally::Tallies::default(),
@@ -286,6 +290,7 @@ impl App {
             if let Err(error) = app.load_pinned().await {
                 tracing::warn!(%error, "pinned models are not loaded");
             }
+            app.go_on_with_starter().await;
         });
         Ok(())
     }

@@ -26,6 +26,7 @@ mod route;
 mod serve;
 mod service;
 mod speech;
+mod starter;
 mod status;
 mod update;
 
@@ -96,6 +97,11 @@ enum Command {
     Pull(pull::PullArgs),
     /// List models that are worth starting with, for `pull`.
     Catalogue,
+    /// The models that this machine is worth having: show, fetch, say no.
+    Starter {
+        #[command(subcommand)]
+        command: Option<starter::StarterCommand>,
+    },
     /// List the models of an OpenAI-compatible server elsewhere beside ours.
     Remote(remote::RemoteArgs),
     /// The library: add, list, search and ask documents.
@@ -232,6 +238,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
             models::catalogue(&config, json);
             Ok(())
         }
+        Command::Starter { command } => starter::run(config, command, json).await,
         Command::Remote(args) => remote::run(config, args, json).await,
         Command::Docs(command) => docs::run(config, command, json).await,
         Command::Transcribe(args) => speech::transcribe(config, args, json).await,

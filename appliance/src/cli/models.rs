@@ -66,7 +66,7 @@ pub(super) fn catalogue(config: &Config, json: bool) {
         let view = |model: &Curated| {
             json!({
                 "name": model.name,
-                "gguf": model.gguf,
+                "repository": model.repository,
                 "flm": model.flm,
                 "licence": model.licence,
                 "good_for": model.good_for,
@@ -80,7 +80,7 @@ pub(super) fn catalogue(config: &Config, json: bool) {
         println!(
             "{:<18} {:<42} {:<11} {:<11} {}",
             model.name,
-            model.gguf,
+            model.repository,
             model.flm.unwrap_or("-"),
             model.licence,
             model.good_for

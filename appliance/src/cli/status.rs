@@ -49,6 +49,9 @@ pub(super) async fn run(config: Config, json: bool) -> Result<(), Failed> {
         number("/queue/active"),
         number("/queue/waiting")
     );
+    if let Some(line) = super::starter::line(&client.get("/onebit/starter").await?) {
+        println!("starter {line}");
+    }
     for model in status["models"].as_array().into_iter().flatten() {
         let text = |key: &str| model[key].as_str().unwrap_or_default();
         println!("model   {} {} {}", text("id"), text("state"), text("error"));

@@ -44,6 +44,20 @@ export function hubRoute(store, request, response, url, body, send, fail) {
   return null;
 }
 
+/** The models that suit this machine; what is on its way goes on each time that somebody looks. */
+export function starterOf(store, body) {
+  if (body.action) store.starter.state = body.action === 'fetch' ? 'fetching' : 'dismissed';
+  const first = store.starter.parts[0];
+  if (store.starter.state === 'fetching') {
+    Object.assign(first, { state: 'coming', total_bytes: 2500 * MIB, done_bytes: Math.min(2500 * MIB, first.done_bytes + 1250 * MIB) });
+    if (first.done_bytes === first.total_bytes) {
+      first.state = 'here';
+      store.starter.state = 'complete';
+    }
+  }
+  return store.starter;
+}
+
 export function numbers(store) {
   const made = 41_230 + Math.round(performance.now() / 20);
   return {

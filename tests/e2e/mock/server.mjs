@@ -4,7 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join as joinPath, normalize } from 'node:path';
 import { collectionRoute, documentRoute, search } from './documents.mjs';
-import { CHECKS, explained, hubRoute, logSocket, numbers, timings } from './machine.mjs';
+import { CHECKS, explained, hubRoute, logSocket, numbers, starterOf, timings } from './machine.mjs';
 import { addChat, addMessage, furnish, makeStore, messagesOf, stats, tailOf, takeChat } from './store.mjs';
 import { join, startTurn } from './turns.mjs';
 
@@ -73,6 +73,7 @@ async function handle(store, control, request, response) {
   if (kind === 'pair') return send(response, id ? { state: control.allowed ? 'in' : 'waiting' } : { id: 'p', secret: 's', digits: '481 294' }, id ? 200 : 201);
   if (kind === 'pairing') return pairingRoute(control, request, response, id, body);
   if (kind === 'status') return send(response, statusOf(store));
+  if (kind === 'starter') return send(response, starterOf(store, body));
   if (kind === 'models') return modelRoute(store, request, response, id, verb);
   if (kind === 'doctor') return send(response, { checks: CHECKS });
   if (kind === 'logical') return send(response, { logical: [], pins: store.pins });

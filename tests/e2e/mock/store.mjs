@@ -4,13 +4,19 @@ import { randomBytes } from 'node:crypto';
 export const newId = () => randomBytes(12).toString('hex');
 const DAY_MS = 86_400_000;
 
+/** Said no to, until a test offers it. */
+const starterSet = () => {
+  const part = (role, model, state, more) => ({ role, model, repository: `lab/${model}`, licence: 'MIT', good_for: '', state, done_bytes: 0, total_bytes: 0, ...more });
+  return { state: 'dismissed', parts: [part('chat', 'gemma3-4b', 'missing'), part('hearing', 'whisper-base', 'blocked', { note: 'needs whisper-server; run `onebit engines build whisper.cpp`' })] };
+};
+
 export function makeStore() {
   const models = [
     { id: 'smollm2-135m-instruct', name: 'SmolLM2 135M Instruct', architecture: 'llama', file_bytes: 97_800_000, context_length: 8192, quantisation: 'Q4_1', state: 'loaded', memory_bytes: 151_000_000 },
     { id: 'bitnet-2b-4t', name: 'BitNet b1.58 2B 4T', architecture: 'bitnet', file_bytes: 1_190_000_000, context_length: 4096, quantisation: 'I2_S', state: 'ready' },
     { id: 'qwen3-4b', name: 'Qwen3 4B', architecture: 'qwen3', file_bytes: 2_500_000_000, context_length: 32_768, quantisation: 'Q4_K_M', state: 'failed', error: 'needs 4.1 GB, 2.9 GB are free: unload another model' },
   ];
-  return { models, pins: [], options: {}, downloads: new Map(), downloadStep: 0.34, chats: new Map(), messages: new Map(), turns: new Map(), documents: new Map(), collections: new Map() };
+  return { models, pins: [], options: {}, starter: starterSet(), downloads: new Map(), downloadStep: 0.34, chats: new Map(), messages: new Map(), turns: new Map(), documents: new Map(), collections: new Map() };
 }
 
 export function addChat(store, { title = '', model = store.models[0].id, pinned = false, at = Date.now() } = {}) {

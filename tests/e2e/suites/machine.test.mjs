@@ -53,6 +53,27 @@ for (const screen of ['desktop', 'phone']) {
         await row.getByRole('button', { name: 'Close' }).click();
         await row.waitFor({ state: 'detached' });
       }));
+
+    test('what suits the machine is offered, and comes when asked for', () => {
+      Object.assign(mock.store.starter, { state: 'offered' });
+      Object.assign(mock.store.starter.parts[0], { state: 'missing', done_bytes: 0, total_bytes: 0 });
+      return withPage(`${mock.base}#/models`, { screen }, async (page) => {
+        const offer = page.getByRole('region', { name: 'Suits this machine' });
+        await offer.getByText('needs whisper-server').waitFor();
+        await assertAccessible(page);
+        await assertNoSideways(page);
+        await offer.getByRole('button', { name: 'Get them all' }).click();
+        await offer.getByText('50%').waitFor();
+        // It is all here, and the offer goes.
+        await offer.waitFor({ state: 'detached' });
+        assert.equal(mock.store.starter.state, 'complete');
+        mock.store.starter.state = 'offered';
+        await page.reload();
+        await offer.getByRole('button', { name: 'No, thanks' }).click();
+        await offer.waitFor({ state: 'detached' });
+        assert.equal(mock.store.starter.state, 'dismissed');
+      });
+    });
   });
 }
 

@@ -1,6 +1,6 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Message, Model, ModelOptions, Numbers, Status, Timings, TurnRequest, Variants } from './types';
+import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Message, Model, ModelOptions, Numbers, Starter, Status, Timings, TurnRequest, Variants } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 
@@ -71,6 +71,8 @@ export const variants = (repository: string): Promise<Variants> => json('GET', `
 export const fetchModel = async (name: string): Promise<void> => void (await send('POST', '../v1/pull', { model_name: name, stream: true, subscribe: false }));
 export const downloads = (): Promise<Download[]> => json('GET', '../v1/downloads');
 export const controlDownload = async (download: string, action: 'pause' | 'cancel' | 'remove'): Promise<void> => void (await send('POST', '../v1/downloads/control', { id: download, action }));
+export const starter = (): Promise<Starter> => json('GET', 'starter');
+export const decideStarter = (action: 'fetch' | 'dismiss'): Promise<Starter> => json('POST', 'starter', { action });
 export const modelOptions = (model: string): Promise<ModelOptions> => json('GET', `../v1/models/${id(model)}/options`);
 export const setModelOptions = async (model: string, options: Record<string, unknown>): Promise<void> => void (await send('POST', `../v1/models/${id(model)}/options`, options));
 

@@ -29,6 +29,26 @@ export interface Download {
   error?: string;
 }
 
+/** One model that this machine is worth having. */
+export interface StarterPart {
+  role: 'chat' | 'embeddings' | 'hearing' | 'speaking';
+  model: string;
+  repository: string;
+  licence: string;
+  good_for: string;
+  state: 'here' | 'missing' | 'coming' | 'failed' | 'blocked';
+  note?: string;
+  done_bytes: number;
+  total_bytes: number;
+}
+
+/** All of them. */
+export interface Starter {
+  state: 'off' | 'offered' | 'dismissed' | 'fetching' | 'stopped' | 'complete';
+  why?: string;
+  parts: StarterPart[];
+}
+
 /** The quantisations of a repository. */
 export interface Variants {
   checkpoint: string;

@@ -11,6 +11,7 @@ pub(super) mod models;
 pub(super) mod pairing;
 pub(super) mod route;
 pub(super) mod settings;
+pub(super) mod starter;
 pub(super) mod stats;
 pub(super) mod turns;
 
@@ -101,6 +102,14 @@ pub(super) fn describe() -> Part {
             Operation::get("/onebit/status", "How the appliance is doing").gives::<StatusView>(),
             Operation::get("/onebit/doctor", "What the machine has and lacks")
                 .gives::<doctor::DoctorView>(),
+            Operation::get(
+                "/onebit/starter",
+                "The models that this machine is worth having, and how far they are",
+            )
+            .gives::<starter::StarterView>(),
+            Operation::post("/onebit/starter", "Fetches them, or says no to them")
+                .takes::<starter::DecideBody>()
+                .gives::<starter::StarterView>(),
             Operation::get("/onebit/models", "All models and what they are doing")
                 .gives::<models::ModelsView>(),
             Operation::get("/onebit/models/{id}", "One model").gives::<models::ModelView>(),

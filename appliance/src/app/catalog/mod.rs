@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use cached::repositories;
 pub use choose::{Choice, choose, variants};
-pub use curated::{CURATED, Curated, curated};
+pub use curated::{CURATED, Curated, Role, curated};
 pub use download::{Progress, download};
 
 use super::{App, AppError, NewModel};
@@ -147,7 +147,7 @@ impl Source {
             Some(_) => return Err(bad()),
             None => (text, None),
         };
-        let repo = curated(repo).map_or(repo, |model| model.gguf);
+        let repo = curated(repo).map_or(repo, |model| model.repository);
         let (organisation, name) = repo.split_once('/').ok_or_else(bad)?;
         // What ends up in addresses and folders must not be able to climb.
         let plain = |part: &str| {

@@ -1,6 +1,6 @@
 //! What turns text into vectors: the encoder in this process, or a model of an engine that the owner names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,21 +50,32 @@ impl App {
         Ok(Embedder::Engine(self.model(set).await?.id))
     }
 
+    /// Whether there is something that turns text into vectors; loads nothing.
+    pub(in super::super) async fn has_embedder(&self) -> bool {
+        let set = &self.inner.config.documents.embedder;
+        if !set.is_empty() && !set.contains('/') {
+            return self.model(set).await.is_ok();
+        }
+        self.encoder_folder().is_some_and(|folder| folder.is_dir())
+    }
+
+    /// Where the encoder of this process lies, or would.
+    fn encoder_folder(&self) -> Option<PathBuf> {
+        let set = &self.inner.config.documents.embedder;
+        if set.contains('/') {
+            return Some(PathBuf::from(set));
+        }
+        let own = self.inner.config.data_dir.join("models").join(SHIPPED);
+        let weights = format!("{SHIPPED}/model.safetensors");
+        let shipped = shipped_model(&weights).and_then(|file| file.parent().map(Path::to_owned));
+        [own].into_iter().find(|folder| folder.is_dir()).or(shipped)
+    }
+
     /// The encoder in this process; loaded once.
     pub(super) async fn encoder(&self) -> Result<Encoder, AppError> {
         let cell = &self.inner.library.encoder;
         let encoder = cell.get_or_try_init(|| async {
-            let set = &self.inner.config.documents.embedder;
-            let folder = if set.contains('/') {
-                Some(Path::new(set).to_owned())
-            } else {
-                let own = self.inner.config.data_dir.join("models").join(SHIPPED);
-                let weights = format!("{SHIPPED}/model.safetensors");
-                let shipped =
-                    shipped_model(&weights).and_then(|file| file.parent().map(Path::to_owned));
-                [own].into_iter().find(|folder| folder.is_dir()).or(shipped)
-            };
-            let folder = folder.ok_or(LibraryError::NoEmbedder)?;
+            let folder = self.encoder_folder().ok_or(LibraryError::NoEmbedder)?;
             let threads = Arc::clone(&self.inner.threads);
             let opened = tokio::task::spawn_blocking(move || Encoder::open(&folder, threads));
             let opened = opened
