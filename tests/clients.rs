@@ -13,6 +13,7 @@ use onebit::domain::{Model, ModelFormat};
 use onebit::store::Store;
 use serde_json::{Value, json};
 
+use crate::speech::{HEARD, voice, wav, with_ear};
 use crate::support::engine::fake_engine;
 use crate::support::{App, root};
 
@@ -83,6 +84,35 @@ fn lemonade_for_python_works() {
     // It loads and unloads, so it has an appliance of its own.
     let app = App::with_model(&[]);
     run(python, "tests/clients/lemonade_client.py", &app, "");
+}
+
+#[test]
+#[ignore = "needs the openai package; tests/run installs it"]
+fn the_realtime_interfaces_of_openai_and_lemonade_work() {
+    let app = App::prepared(with_ear);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (script, rate) in [
+        ("tests/clients/realtime_client.py", 24_000),
+        ("tests/clients/lemonade_realtime.py", 16_000),
+    ] {
+        let sound = folder.path().join(format!("{rate}.wav"));
+        std::fs::write(&sound, wav(&voice(3, rate), rate, 1)).expect("a file");
+        live(script, &app, &sound, HEARD);
+    }
+}
+
+/// Runs a script of live speech with a recording and what is said in it.
+pub(crate) fn live(script: &str, app: &App, sound: &Path, said: &str) {
+    let output = Command::new(program("ONEBIT_TEST_PYTHON"))
+        .arg(root().join(script))
+        .arg(format!("http://{}", app.address()))
+        .arg(sound)
+        .arg(said)
+        .output()
+        .expect("python runs");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {told}");
 }
 
 #[test]

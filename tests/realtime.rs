@@ -9,6 +9,8 @@ use crate::lemonade::socket::Socket;
 use crate::speech::{HEARD, listening, voice};
 use crate::support::App;
 
+const DELTA: &str = "conversation.item.input_audio_transcription.delta";
+
 /// Base64 of samples of 16 bits.
 fn coded(samples: &[f32]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -81,24 +83,57 @@ fn turns_are_written_down_as_lemonade_does_it() {
             &mut socket,
             "conversation.item.input_audio_transcription.completed",
         );
+        // What is told while somebody speaks is the whole each time.
+        let (deltas, others): (Vec<Value>, Vec<Value>) =
+            events.into_iter().partition(|event| event["type"] == DELTA);
+        assert!(deltas.iter().all(|event| event["delta"] == HEARD));
+        assert!(!deltas.is_empty());
         assert_eq!(
-            kinds(&events),
+            kinds(&others),
             [
                 "input_audio_buffer.speech_started",
                 "input_audio_buffer.speech_stopped",
                 "input_audio_buffer.committed",
                 "conversation.item.added",
-                "conversation.item.input_audio_transcription.delta",
                 "conversation.item.input_audio_transcription.completed",
             ]
         );
-        let item = &events[0]["item_id"];
-        assert!(
-            events[1..]
-                .iter()
-                .all(|event| event["item_id"] == *item || event["item"]["id"] == *item)
+        let item = &others[0]["item_id"];
+        let same = |event: &Value| event["item_id"] == *item || event["item"]["id"] == *item;
+        assert!(deltas.iter().chain(&others).all(same));
+        assert_eq!(others[4]["transcript"], HEARD);
+    }
+}
+
+#[test]
+fn words_come_while_somebody_speaks_and_each_once() {
+    let app = listening();
+    let mut socket = Socket::open(app.address(), "/v1/realtime?intent=transcription", "").unwrap();
+    until(&mut socket, "session.created");
+    // The first turn brings the model in.
+    for turn in 0..2 {
+        append(&mut socket, &vec![0.0; 24_000], 24_000);
+        let mut told = String::new();
+        if turn == 0 {
+            append(&mut socket, &voice(2, 24_000), 24_000);
+        } else {
+            // Words come before the turn has ended.
+            append(&mut socket, &voice(3, 24_000), 24_000);
+            append(&mut socket, &voice(3, 24_000), 24_000);
+            let early = until(&mut socket, DELTA);
+            assert!(!kinds(&early).contains(&"input_audio_buffer.speech_stopped"));
+            told.push_str(early.last().unwrap()["delta"].as_str().unwrap());
+            assert!(HEARD.starts_with(&told) && told != HEARD, "{told}");
+        }
+        append(&mut socket, &vec![0.0; 24_000], 24_000);
+        let events = until(
+            &mut socket,
+            "conversation.item.input_audio_transcription.completed",
         );
-        assert_eq!(events[5]["transcript"], HEARD);
+        let deltas = events.iter().filter(|event| event["type"] == DELTA);
+        told.extend(deltas.filter_map(|event| event["delta"].as_str()));
+        assert_eq!(told, HEARD, "turn {turn}");
+        assert_eq!(events.last().unwrap()["transcript"], HEARD);
     }
 }
 

@@ -27,16 +27,19 @@ fn whisper_file(folder: &Path) -> std::path::PathBuf {
 }
 
 pub(crate) fn listening() -> App {
-    App::bare(|data| {
-        install(data, "whisper-server", "");
-        let file = whisper_file(data);
-        let done = onebit_on(data, &["import", file.to_str().unwrap()]);
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    })
+    App::bare(with_ear)
+}
+
+/// Gives a data folder the fake engine and a model for it.
+pub(crate) fn with_ear(data: &Path) {
+    install(data, "whisper-server", "");
+    let file = whisper_file(data);
+    let done = onebit_on(data, &["import", file.to_str().unwrap()]);
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 /// Sound that a voice detector takes for a voice: a buzz of many harmonics whose pitch and loudness wander.
@@ -65,7 +68,7 @@ pub(crate) fn voice(seconds: usize, rate: u32) -> Vec<f32> {
 }
 
 /// A WAV file: `kind` is 1 for 16-bit numbers and 3 for floats.
-fn wav(samples: &[f32], rate: u32, kind: u16) -> Vec<u8> {
+pub(crate) fn wav(samples: &[f32], rate: u32, kind: u16) -> Vec<u8> {
     let bytes: Vec<u8> = match kind {
         1 => samples
             .iter()
@@ -185,6 +188,7 @@ fn a_long_recording_comes_in_windows() {
 #[test]
 fn any_rate_and_silence_are_handled() {
     let app = listening();
+    // The name in the form says `a.bin`: what a file is, its bytes tell.
     let high = wav(&voice(1, 192_000), 192_000, 3);
     assert_eq!(
         post(&app, TRANSCRIBE, Some(&high), &[]).json()["text"],
@@ -196,6 +200,39 @@ fn any_rate_and_silence_are_handled() {
         post(&app, TRANSCRIBE, Some(&silent), &[]).json()["text"],
         ""
     );
+}
+
+/// A Matroska file whose only track is a picture.
+fn film() -> Vec<u8> {
+    let element = |id: &[u8], body: &[u8]| {
+        let mut bytes = id.to_vec();
+        bytes.push(0x80 | body.len() as u8);
+        bytes.extend(body);
+        bytes
+    };
+    let size = [element(&[0xB0], &[16]), element(&[0xBA], &[16])].concat();
+    let track = [
+        element(&[0xD7], &[1]),
+        element(&[0x73, 0xC5], &[1]),
+        element(&[0x83], &[1]),
+        element(&[0x86], b"V_VP8"),
+        element(&[0xE0], &size),
+    ]
+    .concat();
+    let tracks = element(&[0x16, 0x54, 0xAE, 0x6B], &element(&[0xAE], &track));
+    let info = element(
+        &[0x15, 0x49, 0xA9, 0x66],
+        &element(&[0x2A, 0xD7, 0xB1], &[0x0F, 0x42, 0x40]),
+    );
+    let segment = element(&[0x18, 0x53, 0x80, 0x67], &[info, tracks].concat());
+    [
+        element(
+            &[0x1A, 0x45, 0xDF, 0xA3],
+            &element(&[0x42, 0x82], b"matroska"),
+        ),
+        segment,
+    ]
+    .concat()
 }
 
 #[test]
@@ -218,6 +255,7 @@ fn what_is_no_recording_is_refused_and_says_why() {
         ("a head alone", wav(&[], 16_000, 1), "is empty"),
         ("no numbers", wav(&nan, 16_000, 3), "NaN"),
         ("an odd rate", wav(&[0.1; 100], 7, 1), "samples a second"),
+        ("a film without sound", film(), "no sound in it"),
     ];
     for (name, bytes, why) in no_sound {
         let answer = post(&app, TRANSCRIBE, Some(bytes), &[]);

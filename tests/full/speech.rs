@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::speech::{TRANSCRIBE, post};
-use crate::support::{App, app::onebit_on};
+use crate::clients::live;
+use crate::speech::{TRANSCRIBE, post, wav};
+use crate::support::{App, app::onebit_on, root};
 
 /// Lists 1 to 4 of the Harvard sentences (IEEE, 1969), chosen before anything was run.
 const SENTENCES: &str = include_str!("harvard.txt");
@@ -31,21 +32,149 @@ fn set(name: &str) -> PathBuf {
 
 /// An appliance with Kokoro and one Whisper.
 fn appliance(whisper: &str) -> App {
+    App::bare(|data| bring_in(data, whisper))
+}
+
+fn bring_in(data: &Path, whisper: &str) {
     let models = set("ONEBIT_TEST_SPEECH");
     let program = set("ONEBIT_TEST_WHISPER");
-    App::bare(|data| {
-        let folder = data.join("engines/whisper-server/current");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(&program, folder.join("whisper-server")).unwrap();
-        for model in [models.join(whisper), models.join("kokoro")] {
-            let done = onebit_on(data, &["import", model.to_str().unwrap()]);
-            assert!(
-                done.status.success(),
-                "{}",
-                String::from_utf8_lossy(&done.stderr)
-            );
+    let folder = data.join("engines/whisper-server/current");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(&program, folder.join("whisper-server")).unwrap();
+    for model in [models.join(whisper), models.join("kokoro")] {
+        let done = onebit_on(data, &["import", model.to_str().unwrap()]);
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+}
+
+/// Says a text; samples of 16 bits at 24 kHz.
+fn said(app: &App, text: &str) -> Vec<u8> {
+    let ask = json!({"input": text, "response_format": "pcm"});
+    let answer = app.client().post("/v1/audio/speech", &ask);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.body
+}
+
+/// Samples of 16 bits as a WAV file.
+fn wav_of(pcm: &[u8], rate: u32) -> Vec<u8> {
+    let (pairs, _) = pcm.as_chunks::<2>();
+    let samples: Vec<f32> = pairs
+        .iter()
+        .map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32768.0)
+        .collect();
+    wav(&samples, rate, 1)
+}
+
+fn silence(seconds: usize) -> Vec<u8> {
+    vec![0; seconds * 48_000]
+}
+
+/// A question that is said to the browser, and what interrupts the answer.
+const QUESTION: &str =
+    "Please tell me in a few simple words what a heat pump is, and how it warms a house in winter.";
+const ENOUGH: &str = "Thank you, that is enough for now.";
+
+#[test]
+#[ignore = "minutes; tests/run --full"]
+fn a_call_in_the_browser() {
+    let app = App::prepared(|data| bring_in(data, "ggml-tiny.en.bin"));
+    let recording = app.data().join("microphone.wav");
+    let mut pcm = silence(2);
+    pcm.extend(said(&app, QUESTION));
+    // Long enough for the answer to have begun, and short enough that it has not ended.
+    pcm.extend(silence(14));
+    pcm.extend(said(&app, ENOUGH));
+    pcm.extend(silence(60));
+    std::fs::write(&recording, wav_of(&pcm, 24_000)).unwrap();
+    let output = std::process::Command::new("npm")
+        .arg("--prefix")
+        .arg(root().join("tests/e2e"))
+        .args(["run", "voice"])
+        .env("ONEBIT_URL", format!("http://{}", app.address()))
+        .env("ONEBIT_VOICE", &recording)
+        .output()
+        .expect("npm runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    let figures = told.lines().filter_map(|line| line.split_once("VOICE "));
+    for (_, figure) in figures {
+        println!("{figure}");
+    }
+}
+
+#[test]
+#[ignore = "minutes; tests/run --full"]
+fn the_realtime_clients_are_heard_and_hear() {
+    let app = App::prepared(|data| bring_in(data, "ggml-tiny.en.bin"));
+    let question = said(&app, "What is the capital of France?");
+    let sound = app.data().join("question.wav");
+    std::fs::write(&sound, wav_of(&question, 24_000)).unwrap();
+    live(
+        "tests/clients/realtime_client.py",
+        &app,
+        &sound,
+        "capital of France",
+    );
+    let jfk = set("ONEBIT_TEST_SPEECH").join("jfk.wav");
+    live(
+        "tests/clients/lemonade_realtime.py",
+        &app,
+        &jfk,
+        "what you can do for your country",
+    );
+}
+
+#[test]
+#[ignore = "minutes; tests/run --full"]
+fn ten_hours_take_no_more_memory_than_a_minute() {
+    let app = appliance("ggml-tiny.en.bin");
+    // 8 bits at 8 kHz, as telephones record: every third sample, its upper half.
+    let spoken: Vec<u8> = said(&app, "This is a long recording.")
+        .chunks_exact(6)
+        .map(|three| three[1].wrapping_add(128))
+        .collect();
+    let peak = |app: &App| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            .unwrap()
+            / 1024
+    };
+    // Somebody speaks at the beginning of each hour; silence is left out before any engine is asked.
+    let minutes = |n: usize| {
+        let mut file = wav(&[], 8000, 1);
+        (file[28..32]).copy_from_slice(&8000_u32.to_le_bytes());
+        (file[32], file[34]) = (1, 8);
+        let sound = u32::try_from(n * 60 * 8000).unwrap();
+        file[4..8].copy_from_slice(&(sound + 36).to_le_bytes());
+        file[40..44].copy_from_slice(&sound.to_le_bytes());
+        file.resize(44 + sound as usize, 128);
+        for hour in 0..n.div_ceil(60) {
+            let at = 44 + hour * 60 * 60 * 8000;
+            file[at..at + spoken.len()].copy_from_slice(&spoken);
         }
-    })
+        file
+    };
+    let (short, long) = (minutes(1), minutes(600));
+    let heard = |sound: &[u8]| post(&app, TRANSCRIBE, Some(sound), &[("language", "en")]).json();
+    heard(&short);
+    let before = peak(&app);
+    let begun = Instant::now();
+    let text = heard(&long)["text"]
+        .as_str()
+        .unwrap_or_default()
+        .to_lowercase();
+    let after = peak(&app);
+    println!(
+        "ten hours heard in {:.0} s; most memory {before} MB after a minute, {after} MB after ten hours",
+        begun.elapsed().as_secs_f64()
+    );
+    assert_eq!(text.matches("long recording").count(), 10, "{text}");
+    assert!(after < before + 64, "{before} {after}");
 }
 
 /// Words without case and marks; numbers and titles as they are spoken.

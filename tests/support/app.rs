@@ -213,6 +213,15 @@ impl App {
         &self.data
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        let shell = self.guard.id();
+        let path = format!("/proc/{shell}/task/{shell}/children");
+        let children = std::fs::read_to_string(path).expect("the shell runs");
+        let first = children.split_whitespace().next();
+        first.and_then(|pid| pid.parse().ok()).expect("its child")
+    }
+
     /// A client of this appliance.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.address)

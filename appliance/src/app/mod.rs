@@ -90,7 +90,7 @@ pub use routing::{Explained, Ranked};
 use routing::{Pick, ask_of};
 pub use speech::{
     Container, Cutter, Ear, Heard, Hearing, ListenAsk, Mouth, Piece, Recording, SpeakAsk, Speaking,
-    Spoken, TEXT_BYTES_MAX, language_name,
+    Spoken, TEXT_BYTES_MAX, language_name, sayable,
 };
 pub use starter::{PartState, Starter, StarterPart, StarterState, role_name};
 pub use stats::Numbers;

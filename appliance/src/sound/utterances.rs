@@ -45,9 +45,20 @@ pub enum UtteranceEvent {
     Stopped {
         /// When.
         at_ms: u64,
-        /// All that was said.
+        /// All that was said, and the silence behind it.
         samples: Vec<f32>,
+        /// How many of them come before that silence.
+        voiced: usize,
     },
+}
+
+/// The turn that goes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Present<'a> {
+    /// All of it so far.
+    pub samples: &'a [f32],
+    /// How many of them come before the silence at its end.
+    pub voiced: usize,
 }
 
 /// Cuts turns out of a stream.
@@ -92,6 +103,18 @@ impl Utterances {
         events
     }
 
+    /// The turn that goes on; `None` while nobody speaks.
+    pub fn present(&self) -> Option<Present<'_>> {
+        self.speaking.then(|| Present {
+            samples: &self.kept,
+            voiced: self.voiced(),
+        })
+    }
+
+    fn voiced(&self) -> usize {
+        self.kept.len().saturating_sub(self.row * FRAME)
+    }
+
     /// What was said so far, taken away: the turn ends here.
     pub fn take(&mut self) -> Vec<f32> {
         self.speaking = false;
@@ -126,6 +149,7 @@ impl Utterances {
         let full = self.kept.len() >= TURN_S_MAX * RATE_HZ as usize;
         (silent || full).then(|| UtteranceEvent::Stopped {
             at_ms: now_ms,
+            voiced: self.voiced(),
             samples: self.take(),
         })
     }
@@ -160,10 +184,18 @@ mod tests {
         assert_eq!(feed(&mut turns, 0.0, 400), [], "a pause is no end");
         assert_eq!(feed(&mut turns, 0.9, 400), []);
         let ended = feed(&mut turns, 0.0, 600);
-        let [UtteranceEvent::Stopped { at_ms, samples }] = &ended[..] else {
+        let [
+            UtteranceEvent::Stopped {
+                at_ms,
+                samples,
+                voiced,
+            },
+        ] = &ended[..]
+        else {
             panic!("{ended:?}");
         };
         assert!((4850..=4950).contains(at_ms), "{at_ms}");
+        assert_eq!(samples.len() - voiced, 32 * FRAME, "half a second");
         let seconds = samples.len() as f64 / 16_000.0;
         assert!((3.1..3.3).contains(&seconds), "{seconds}");
     }
@@ -175,6 +207,25 @@ mod tests {
         assert_eq!(feed(&mut turns, 0.0, 500), []);
         assert_eq!(feed(&mut turns, 0.9, 64).len(), 1);
         assert_eq!(feed(&mut turns, 0.4, 5000), []);
+    }
+
+    #[test]
+    fn a_turn_can_be_looked_at_while_it_goes_on() {
+        let mut turns = Utterances::new(UtteranceSettings::default());
+        feed(&mut turns, 0.0, 1000);
+        assert_eq!(turns.present(), None);
+        feed(&mut turns, 0.9, 800);
+        let (length, voiced) = turns
+            .present()
+            .map(|p| (p.samples.len(), p.voiced))
+            .unwrap();
+        assert_eq!(length, voiced);
+        feed(&mut turns, 0.0, 320);
+        let paused = turns.present().unwrap();
+        assert_eq!(
+            (paused.samples.len(), paused.voiced),
+            (length + 20 * FRAME, voiced)
+        );
     }
 
     #[test]

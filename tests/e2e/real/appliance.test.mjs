@@ -116,6 +116,41 @@ test('a document is dropped, read, cited, and its passage opens', () =>
     await page.waitForSelector('.sources button');
   }));
 
+/** A PDF with one line on each page. */
+function pdf(lines) {
+  const page = (at) => `<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /Font << /F 3 0 R >> >> /Contents ${at + 1} 0 R >>`;
+  const text = (line) => `BT /F 18 Tf 60 700 Td (${line}) Tj ET`;
+  const kids = lines.map((_, i) => `${4 + 2 * i} 0 R`).join(' ');
+  const objects = ['<< /Type /Catalog /Pages 2 0 R >>', `<< /Type /Pages /Count ${lines.length} /Kids [${kids}] >>`, '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>'];
+  lines.forEach((line, i) => objects.push(page(4 + 2 * i), `<< /Length ${text(line).length} >>\nstream\n${text(line)}\nendstream`));
+  let file = '%PDF-1.4\n';
+  const places = objects.map((object, i) => {
+    const at = file.length;
+    file += `${i + 1} 0 obj\n${object}\nendobj\n`;
+    return at;
+  });
+  const table = places.map((at) => `${String(at).padStart(10, '0')} 00000 n \n`).join('');
+  return Buffer.from(`${file}xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${table}trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${file.length}\n%%EOF\n`);
+}
+
+test('a citation of a PDF opens the passage, marked, on its page', () =>
+  withPage(base, {}, async (page) => {
+    await page.goto(`${base}#/documents`);
+    const name = `island-${Date.now()}.pdf`;
+    const lines = ['The island has a school and two shops.', 'The ferry to the mainland leaves at a quarter past nine.', 'Dogs are kept on a lead in the dunes.'];
+    await page.setInputFiles('.drop input', { name, mimeType: 'application/pdf', buffer: pdf(lines) });
+    const row = page.locator(`li:has-text("${name}")`);
+    await row.locator('text=Can be found and cited').waitFor(SLOW);
+    await row.locator('button:has-text("Ask about it")').click();
+    await page.waitForSelector(`.shelf >> text=${name}`);
+    await ask(page, 'When does the ferry leave?');
+    await finished(page);
+    await page.click('.sources button >> nth=0');
+    assert.equal((await page.locator('.passage mark').innerText()).trim(), lines[1]);
+    assert.equal(await page.locator('.passage .page-number').innerText(), 'p. 2');
+    assert.ok(await page.locator('.passage mark').isVisible());
+  }));
+
 test('the machine tells what it does, and what it lacks', () =>
   withPage(base, {}, async (page) => {
     await ask(page, 'Say one word.');

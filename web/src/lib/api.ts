@@ -1,4 +1,5 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
+import { settings } from './settings.svelte';
 import { EventReader, type ServerEvent } from './sse';
 import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Message, Model, ModelOptions, Numbers, Starter, Status, Timings, TurnRequest, Variants } from './types';
 
@@ -152,12 +153,19 @@ export async function transcribe(sound: Blob): Promise<string> {
   return (await json<{ text: string }>('POST', '../v1/audio/transcriptions', form)).text;
 }
 
-/** A text as samples of 16 bits, as they are made, and their rate. */
-export async function speak(text: string, signal: AbortSignal): Promise<{ body: ReadableStream<Uint8Array>; rate: number }> {
-  const response = await send('POST', '../v1/audio/speech', { input: text, response_format: 'pcm' }, { signal });
+/** A text as samples of 16 bits, as they are made, and their rate; `on` where it goes on what is being heard. */
+export async function speak(text: string, signal: AbortSignal, on = false): Promise<{ body: ReadableStream<Uint8Array>; rate: number }> {
+  const ask = { input: text, response_format: 'pcm', ...(settings.voice === '' ? {} : { voice: settings.voice }), ...(on ? { first_piece: 'sentence' } : {}) };
+  const response = await send('POST', '../v1/audio/speech', ask, { signal });
   if (!response.body) throw new ApiError(0, 'unreachable', 'the answer had no body');
   return { body: response.body, rate: Number(response.headers.get('x-onebit-sample-rate')) || 24000 };
 }
+
+/** The voices that read aloud, the usual one first. */
+export const voices = async (): Promise<string[]> => (await json<{ voices: { id: string }[] }>('GET', '../v1/audio/voices')).voices.map((voice) => voice.id);
+
+/** Where somebody is listened to, over a WebSocket. */
+export const earAddress = (): string => new URL('../v1/realtime?intent=transcription', ROOT).href.replace(/^http/, 'ws');
 
 export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
   stream('POST', `chats/${id(chat)}/turns`, turn, '', signal);

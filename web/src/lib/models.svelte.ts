@@ -5,6 +5,8 @@ import type { Download, Model } from './types';
 
 // While a model loads its state is asked for this often; otherwise when a person looks.
 const LOADING_POLL_MS = 700;
+// Models that hear and speak: they are looked after like all others, and nobody chats with them.
+const SPEECH = ['whisper', 'kokoro'];
 
 class Models {
   all: Model[] = $state([]);
@@ -16,9 +18,20 @@ class Models {
   coming: Download[] = $state([]);
   #timer: ReturnType<typeof setTimeout> | undefined;
 
+  /** Those that answer. */
+  get talkers(): Model[] {
+    return this.all.filter((model) => !SPEECH.includes(model.architecture));
+  }
+
+  /** Whether one of them reads aloud. */
+  get speaks(): boolean {
+    return this.all.some((model) => model.architecture === 'kokoro' && model.state !== 'absent');
+  }
+
   /** The chosen model, else one that is loaded, else the first that can be. */
   get current(): Model | null {
-    return this.get(settings.model) ?? this.all.find((model) => model.state === 'loaded') ?? this.all.find((model) => model.state !== 'absent') ?? null;
+    const all = this.talkers;
+    return all.find((model) => model.id === settings.model) ?? all.find((model) => model.state === 'loaded') ?? all.find((model) => model.state !== 'absent') ?? null;
   }
 
   get(id: string | null | undefined): Model | null {

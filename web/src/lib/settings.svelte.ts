@@ -13,9 +13,11 @@ export interface Settings {
   enterSends: boolean;
   temperature: number | null;
   maxTokens: number | null;
+  /** Who reads aloud; empty for the usual one. */
+  voice: string;
 }
 
-const DEFAULTS: Settings = { theme: 'system', language: 'auto', model: '', sidebar: true, welcomed: false, enterSends: true, temperature: null, maxTokens: null };
+const DEFAULTS: Settings = { theme: 'system', language: 'auto', model: '', sidebar: true, welcomed: false, enterSends: true, temperature: null, maxTokens: null, voice: '' };
 const KEY = 'onebit.settings';
 const DRAFTS = 'onebit.drafts';
 // Drafts of chats that were never sent; older ones go when there are more.

@@ -13,6 +13,8 @@ export const plain = (text: string): string =>
   text
     .replace(/```\w*\n?/g, ' ')
     .replace(/!?\[([^\]]*)\]\([^)]*\)/g, '$1')
+    // Numbers of citations are for the eye.
+    .replace(/\s*\[\d+\]/g, '')
     .replace(/^[ \t]*(?:#{1,6}|[-*+]|\d+[.)]|>)[ \t]+/gm, '')
     .replace(/[*_`~|]+/g, '')
     .replace(/\s+/g, ' ')

@@ -18,16 +18,24 @@ export const ui = $state({
   passage: null as Citation | null,
   /** What the screen reader says next. */
   spoken: '',
-  notes: [] as { id: number; text: string; bad: boolean }[],
+  notes: [] as { id: number; text: string; bad: boolean; link: Link | null }[],
+  /** Whether somebody is being spoken with. */
+  call: false,
 });
 
 // Long enough to read two lines; a failure stays until it is dismissed.
 const NOTE_MS = 4000;
 let notes = 0;
 
-export function note(text: string, bad = false): void {
+/** Where a note leads. */
+export interface Link {
+  href: string;
+  text: string;
+}
+
+export function note(text: string, bad = false, link: Link | null = null): void {
   const id = ++notes;
-  ui.notes.push({ id, text, bad });
+  ui.notes.push({ id, text, bad, link });
   if (!bad) setTimeout(() => dropNote(id), NOTE_MS);
 }
 

@@ -37,8 +37,15 @@ export function wav(blocks: Float32Array[], rate: number): Blob {
   return new Blob([view.buffer], { type: 'audio/wav' });
 }
 
-/** Begins to record. Browsers give no microphone to pages that came over plain http from another machine. */
-export async function record(): Promise<Recording> {
+/** The microphone, open. */
+export interface Microphone {
+  context: AudioContext;
+  /** Gives it back. */
+  close(): void;
+}
+
+/** Opens the microphone and hands over its sound, block by block. Browsers give none to pages that came over plain http from another machine. */
+export async function listen(hear: (samples: Float32Array) => void): Promise<Microphone> {
   if (!navigator.mediaDevices || !window.isSecureContext) throw new NoMicrophone('insecure');
   let stream: MediaStream;
   try {
@@ -47,72 +54,126 @@ export async function record(): Promise<Recording> {
     throw new NoMicrophone(cause instanceof DOMException && cause.name === 'NotFoundError' ? 'absent' : 'denied');
   }
   const context = new AudioContext();
-  const end = () => {
+  const close = () => {
     for (const track of stream.getTracks()) track.stop();
     void context.close();
   };
   try {
     await context.audioWorklet.addModule(new URL('./capture.worklet.js', import.meta.url));
     const capture = new AudioWorkletNode(context, 'capture', { numberOfOutputs: 0 });
-    const blocks: Float32Array[] = [];
-    capture.port.onmessage = (event: MessageEvent<Float32Array>) => blocks.push(event.data);
+    capture.port.onmessage = (event: MessageEvent<Float32Array>) => hear(event.data);
     context.createMediaStreamSource(stream).connect(capture);
-    return {
-      async stop() {
-        const { sampleRate } = context;
-        end();
-        return blocks.length > 0 ? wav(blocks, sampleRate) : null;
-      },
-      cancel: end,
-    };
+    return { context, close };
   } catch (cause) {
-    end();
+    close();
     throw cause;
   }
 }
 
-/** Plays samples of 16 bits as they come, one after the other. Resolves when all was heard, or `signal` says enough. */
-export async function play(body: ReadableStream<Uint8Array>, rate: number, signal: AbortSignal, begun: () => void): Promise<void> {
-  const context = new AudioContext();
-  const reader = body.getReader();
-  const stop = () => {
-    void reader.cancel().catch(() => undefined);
-    void context.close().catch(() => undefined);
+/** Begins to record. */
+export async function record(): Promise<Recording> {
+  const blocks: Float32Array[] = [];
+  const microphone = await listen((samples) => blocks.push(samples));
+  return {
+    async stop() {
+      const { sampleRate } = microphone.context;
+      microphone.close();
+      return blocks.length > 0 ? wav(blocks, sampleRate) : null;
+    },
+    cancel: microphone.close,
   };
-  signal.addEventListener('abort', stop, { once: true });
-  let until = 0;
-  let odd = new Uint8Array(0);
-  try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done || signal.aborted) break;
-      const bytes = new Uint8Array(odd.length + value.length);
-      bytes.set(odd);
-      bytes.set(value, odd.length);
-      const whole = bytes.length - (bytes.length % 2);
-      odd = bytes.slice(whole);
-      if (whole === 0) continue;
-      const numbers = new Int16Array(bytes.buffer, 0, whole / 2);
-      const buffer = context.createBuffer(1, numbers.length, rate);
-      const samples = buffer.getChannelData(0);
-      numbers.forEach((x, i) => (samples[i] = x / 32768));
-      const source = context.createBufferSource();
-      source.buffer = buffer;
-      source.connect(context.destination);
-      if (until === 0) begun();
-      const at = Math.max(until, context.currentTime + 0.02);
-      source.start(at);
-      until = at + buffer.duration;
+}
+
+// Sound is planned this far ahead, so that the audio thread is never late.
+const AHEAD_S = 0.02;
+
+/** Plays samples of 16 bits as they come, one stream after the other. */
+export class Player {
+  #until = 0;
+  #playing = new Set<AudioBufferSourceNode>();
+  readonly #gain: GainNode;
+
+  constructor(readonly context: AudioContext) {
+    this.#gain = context.createGain();
+    this.#gain.connect(context.destination);
+  }
+
+  /** Seconds of sound that nobody has heard yet. */
+  get left(): number {
+    return Math.max(0, this.#until - this.context.currentTime);
+  }
+
+  /** Softer while somebody may be speaking. */
+  soften(on: boolean): void {
+    this.#gain.gain.setTargetAtTime(on ? 0.2 : 1, this.context.currentTime, 0.02);
+  }
+
+  /** Takes a stream to its end; `begun` is called when its first sound is planned. */
+  async take(body: ReadableStream<Uint8Array>, rate: number, signal: AbortSignal, begun?: () => void): Promise<void> {
+    const reader = body.getReader();
+    let odd = new Uint8Array(0);
+    try {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done || signal.aborted) return;
+        const bytes = new Uint8Array(odd.length + value.length);
+        bytes.set(odd);
+        bytes.set(value, odd.length);
+        const whole = bytes.length - (bytes.length % 2);
+        odd = bytes.slice(whole);
+        if (whole === 0) continue;
+        this.#plan(new Int16Array(bytes.buffer, 0, whole / 2), rate);
+        begun?.();
+        begun = undefined;
+      }
+    } finally {
+      void reader.cancel().catch(() => undefined);
     }
-    const left = until - context.currentTime;
-    if (!signal.aborted && left > 0) {
-      await new Promise<void>((heard) => {
-        const timer = setTimeout(heard, left * 1000);
-        signal.addEventListener('abort', () => (clearTimeout(timer), heard()), { once: true });
+  }
+
+  #plan(numbers: Int16Array, rate: number): void {
+    const buffer = this.context.createBuffer(1, numbers.length, rate);
+    const samples = buffer.getChannelData(0);
+    numbers.forEach((x, i) => (samples[i] = x / 32768));
+    const source = this.context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(this.#gain);
+    source.onended = () => this.#playing.delete(source);
+    this.#playing.add(source);
+    const at = Math.max(this.#until, this.context.currentTime + AHEAD_S);
+    source.start(at);
+    this.#until = at + buffer.duration;
+  }
+
+  /** Silence, now. */
+  stop(): void {
+    for (const source of this.#playing) source.stop();
+    this.#playing.clear();
+    this.#until = 0;
+  }
+
+  /** Resolves when all was heard, or `signal` says enough. */
+  async heard(signal: AbortSignal): Promise<void> {
+    while (this.left > 0 && !signal.aborted) {
+      const { left } = this;
+      await new Promise<void>((done) => {
+        const end = () => (clearTimeout(timer), signal.removeEventListener('abort', end), done());
+        const timer = setTimeout(end, left * 1000);
+        signal.addEventListener('abort', end);
       });
     }
+  }
+}
+
+/** Plays one stream. Resolves when all was heard, or `signal` says enough. */
+export async function play(body: ReadableStream<Uint8Array>, rate: number, signal: AbortSignal, begun: () => void): Promise<void> {
+  const player = new Player(new AudioContext());
+  try {
+    const quiet = () => player.stop();
+    signal.addEventListener('abort', quiet, { once: true });
+    await player.take(body, rate, signal, begun);
+    await player.heard(signal);
   } finally {
-    signal.removeEventListener('abort', stop);
-    stop();
+    void player.context.close().catch(() => undefined);
   }
 }

@@ -115,6 +115,7 @@ fn below() -> Vec<(Method, &'static str, Describe)> {
                 ("model_loaded?", maybe(text())),
                 ("all_models_loaded?", list(any())),
                 ("max_models?", map(whole())),
+                ("websocket_port", whole()),
                 ("pinned_models?", map(whole())),
             ]))
         }),

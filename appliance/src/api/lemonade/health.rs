@@ -4,7 +4,7 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -19,9 +19,9 @@ const KINDS: [(&str, i32); 9] = [
     ("llm", -1),
     ("embedding", -1),
     ("reranking", 0),
-    ("transcription", 0),
+    ("transcription", -1),
     ("image", 0),
-    ("tts", 0),
+    ("tts", -1),
     ("audio_generation", 0),
     ("classification", 0),
     ("3d", 0),
@@ -34,6 +34,7 @@ pub(in super::super) async fn live() -> Response {
 pub(in super::super) async fn health(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let mut body = json!({
         "status": "ok",
@@ -41,6 +42,8 @@ pub(in super::super) async fn health(
         "onebit_version": VERSION,
         "telemetry": { "enabled": false },
         "update_check_done": true,
+        // Live speech and the log are on the port that was asked.
+        "websocket_port": port(&headers),
     });
     if !peer.holds(Scope::Chat) {
         return Ok(answer(StatusCode::OK, &body));
@@ -72,6 +75,16 @@ pub(in super::super) async fn health(
     body["pinned_models"] = pinned.into();
     body["pinned_helper_models"] = json!({});
     Ok(answer(StatusCode::OK, &body))
+}
+
+/// The port that the client sees, whatever stands between.
+fn port(headers: &HeaderMap) -> u16 {
+    const HTTP: u16 = 80;
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let port = host.and_then(|host| host.rsplit_once(':')?.1.parse().ok());
+    port.unwrap_or(HTTP)
 }
 
 /// A model that is loaded or being loaded.

@@ -31,6 +31,8 @@ pub(in super::super) struct SpeechBody {
     speed: Option<f32>,
     stream_format: Option<String>,
     instructions: Option<String>,
+    /// `clause` (what is heard soon) or `sentence` (for a text that goes on one that is being heard).
+    first_piece: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -107,6 +109,14 @@ impl TryFrom<SpeechBody> for Asked {
                 return Err(RequestError::field("stream_format", why));
             }
         };
+        let in_clauses = match body.first_piece.as_deref() {
+            None | Some("" | "clause") => true,
+            Some("sentence") => false,
+            Some(other) => {
+                let why = format!("is `{other}`; it can be clause or sentence");
+                return Err(RequestError::field("first_piece", why));
+            }
+        };
         Ok(Asked {
             model: body.model,
             ask: SpeakAsk {
@@ -115,6 +125,7 @@ impl TryFrom<SpeechBody> for Asked {
                     Voice::Name(name) | Voice::Own { id: name } => name,
                 }),
                 speed,
+                in_clauses,
             },
             form,
             events,

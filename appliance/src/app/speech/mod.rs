@@ -11,7 +11,7 @@ mod speak;
 pub use call::{Ear, Mouth};
 pub use coded::Container;
 pub use listen::{Heard, Hearing, ListenAsk, Recording};
-pub use pieces::{Cutter, Piece};
+pub use pieces::{Cutter, Piece, sayable};
 pub use speak::{SpeakAsk, Speaking, Spoken, TEXT_BYTES_MAX};
 
 use super::{Aboard, App, AppError, Pick, Trail, carried};

@@ -39,6 +39,14 @@ pub struct Cutter {
 }
 
 impl Cutter {
+    /// Goes on with a text that is being heard already: no clause comes first.
+    pub fn sentences() -> Cutter {
+        Cutter {
+            begun: true,
+            ..Cutter::default()
+        }
+    }
+
     /// Takes more of the text and gives what can be said by now.
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.text.push_str(text);
@@ -84,6 +92,32 @@ impl Cutter {
         }
         sentence
     }
+}
+
+/// A piece of a model's answer without what is only for the eye: Markdown's marks and the numbers of citations.
+pub fn sayable(text: &str) -> String {
+    let mut said = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let behind = &rest[c.len_utf8()..];
+        let mark = behind
+            .split_once(']')
+            .filter(|(inside, _)| c == '[' && !inside.is_empty())
+            .filter(|(inside, _)| inside.chars().all(|c| c.is_ascii_digit()));
+        rest = match mark {
+            Some((_, after)) => {
+                said.truncate(said.trim_end().len());
+                after
+            }
+            None => {
+                if !matches!(c, '*' | '`' | '#' | '~' | '|') {
+                    said.push(c);
+                }
+                behind
+            }
+        };
+    }
+    said.trim().to_owned()
 }
 
 fn words(text: &str) -> usize {
@@ -244,7 +278,21 @@ mod tests {
             8
         );
         assert_eq!(cut("Yes."), ["Yes."]);
+        let mut whole = Cutter::sentences();
+        let text = "When the sun goes down, the street lights come on one after another. Yes.";
+        let first = whole.push(text).swap_remove(0).text;
+        assert!(first.ends_with("another."), "{first}");
         assert_eq!(cut(" \n ... \n"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_for_the_eye_is_not_said() {
+        assert_eq!(
+            sayable("## It is **hot** [1][12]. Take `two` [sic]"),
+            "It is hot. Take two [sic]"
+        );
+        assert_eq!(sayable("* a [3]"), "a");
+        assert_eq!(sayable("[ü"), "[ü");
     }
 
     #[test]

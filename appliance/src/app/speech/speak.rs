@@ -40,6 +40,8 @@ pub struct SpeakAsk {
     pub voice: Option<String>,
     /// 1 is the usual speed.
     pub speed: f32,
+    /// The first piece is a clause of a few words, so that it is heard soon; else a sentence, as all others.
+    pub in_clauses: bool,
 }
 
 /// A text that is being said; dropping it stops that.
@@ -71,7 +73,10 @@ impl App {
     pub async fn speak(&self, name: &str, ask: SpeakAsk) -> Result<Speaking, AppError> {
         let mouth = self.mouth(name, ask.voice.as_deref(), ask.speed).await?;
         let (model, voice, rate_hz) = (mouth.model.clone(), mouth.voice.clone(), mouth.rate_hz);
-        let mut cutter = Cutter::default();
+        let mut cutter = match ask.in_clauses {
+            true => Cutter::default(),
+            false => Cutter::sentences(),
+        };
         let mut pieces = cutter.push(&ask.text);
         pieces.extend(cutter.finish());
         let mut pieces = pieces.into_iter();

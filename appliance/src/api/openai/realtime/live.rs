@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::drafts::{Drafts, End};
 use super::events::{Out, id};
-use super::respond::{Asked, Said, respond};
+use super::respond::Said;
 use super::session::Settings;
+use super::talk::{Item, Running};
 use crate::api::base64;
-use crate::app::{App, AppError, Ear, HEARING_HZ, Resampler, UtteranceEvent, Utterances};
-use crate::domain::{Message, Role, ToolCall, Transcript};
+use crate::app::{App, AppError, Ear, HEARING_HZ, Mouth, Resampler, UtteranceEvent, Utterances};
+use crate::domain::{Message, Peer, Role, Transcript};
 
 /// Longest turn without detection: what is appended beyond it is refused.
 const BUFFER_S_MAX: usize = 600;
-/// Messages that are kept; older ones are forgotten with the conversation's beginning.
-const ITEMS_MAX: usize = 512;
 
 /// What happens inside.
 pub(super) enum Inner {
@@ -27,55 +27,69 @@ pub(super) enum Inner {
         heard: Result<Transcript, AppError>,
         begun: Instant,
     },
+    /// So was what there is of one that may go on.
+    Drafted {
+        item: String,
+        number: u64,
+        heard: Result<Transcript, AppError>,
+        begun: Instant,
+    },
+    /// The models of a conversation are loaded.
+    Ready {
+        listener: String,
+        ear: Option<Ear>,
+        mouth: Option<Mouth>,
+    },
     /// A response has ended by itself.
     Said(Box<Said>),
 }
 
-struct Item {
-    id: String,
-    message: Message,
-}
+/// Stops when it is dropped.
+pub(super) struct Task(pub(super) JoinHandle<()>);
 
-struct Running {
-    id: String,
-    task: JoinHandle<()>,
-    said: Arc<std::sync::Mutex<String>>,
-    item: String,
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A session.
 pub(super) struct Live {
-    app: App,
+    pub(super) app: App,
+    /// Who is there; documents are theirs.
+    pub(super) peer: Peer,
     id: String,
-    settings: Settings,
-    out: Out,
-    inner: mpsc::Sender<Inner>,
+    pub(super) settings: Settings,
+    pub(super) out: Out,
+    pub(super) inner: mpsc::Sender<Inner>,
     resampler: Option<Resampler>,
     turns: Option<Utterances>,
     /// Sound that waits for a commit, where nothing finds turns.
     buffer: Vec<f32>,
     /// The item that the present turn will be.
-    next: Option<String>,
-    items: Vec<Item>,
+    pub(super) next: Option<String>,
+    pub(super) items: Vec<Item>,
     ear: Option<Arc<Ear>>,
+    /// Only kept, so that the first answer does not wait for it to be loaded.
+    _mouth: Option<Mouth>,
+    warming: bool,
+    drafts: Drafts,
+    drafting: Option<Task>,
+    /// What was told of the present turn.
+    told: String,
+    /// Turns that have ended and whose last draft is their text: its number, and who makes it.
+    coming: Vec<(String, u64, Task)>,
     /// Turns that are being written down.
-    hearing: usize,
+    pub(super) hearing: usize,
     /// Whether something was said that no response has answered yet.
-    owed: bool,
-    running: Option<Running>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.task.abort();
-        }
-    }
+    pub(super) owed: bool,
+    pub(super) running: Option<Running>,
 }
 
 impl Live {
     pub(super) fn new(
         app: App,
+        peer: Peer,
         settings: Settings,
         beta: bool,
         out: mpsc::Sender<Value>,
@@ -83,6 +97,7 @@ impl Live {
     ) -> Live {
         Live {
             app,
+            peer,
             id: id("sess"),
             turns: settings.turns.map(Utterances::new),
             settings,
@@ -93,6 +108,12 @@ impl Live {
             next: None,
             items: Vec::new(),
             ear: None,
+            _mouth: None,
+            warming: false,
+            drafts: Drafts::default(),
+            drafting: None,
+            told: String::new(),
+            coming: Vec::new(),
             hearing: 0,
             owed: false,
             running: None,
@@ -127,8 +148,7 @@ impl Live {
             "input_audio_buffer.commit" => self.commit(&event).await,
             "input_audio_buffer.clear" => {
                 self.buffer.clear();
-                self.next = None;
-                self.turns = self.settings.turns.map(Utterances::new);
+                self.restart();
                 self.out.send("input_audio_buffer.cleared", json!({})).await;
             }
             "conversation.item.create" => self.create(&event).await,
@@ -168,14 +188,14 @@ impl Live {
             return self.out.refuse("invalid_value", &why, Some(event)).await;
         }
         if before.turns != self.settings.turns {
-            self.next = None;
-            self.turns = self.settings.turns.map(Utterances::new);
+            self.restart();
         }
         if before.rate_hz != self.settings.rate_hz {
             self.resampler = None;
         }
         if before.listener != self.settings.listener {
             self.ear = None;
+            self.warming = false;
         }
         let session = self.settings.view(&self.id);
         self.out
@@ -183,7 +203,45 @@ impl Live {
             .await;
     }
 
+    /// Forgets the present turn.
+    fn restart(&mut self) {
+        self.next = None;
+        self.turns = self.settings.turns.map(Utterances::new);
+        self.drafts = Drafts::default();
+        self.drafting = None;
+        self.told.clear();
+    }
+
+    /// Loads the models while the first words are spoken.
+    fn warm(&mut self) {
+        if std::mem::replace(&mut self.warming, true) {
+            return;
+        }
+        let (app, inner, settings) = (self.app.clone(), self.inner.clone(), self.settings.clone());
+        tokio::spawn(async move {
+            // What cannot be loaded is told with the turn that needs it.
+            let ear = app.ear(&settings.listener).await.ok();
+            let speaks = settings.speaks && !settings.transcript_only;
+            let mouth = match speaks {
+                true => app
+                    .mouth("", settings.voice.as_deref(), settings.speed)
+                    .await
+                    .ok(),
+                false => None,
+            };
+            // The session may have ended.
+            let _ = inner
+                .send(Inner::Ready {
+                    listener: settings.listener,
+                    ear,
+                    mouth,
+                })
+                .await;
+        });
+    }
+
     async fn append(&mut self, event: &Value) {
+        self.warm();
         let bytes = event["audio"].as_str().and_then(base64::decode);
         let Some(bytes) = bytes else {
             return self
@@ -228,7 +286,7 @@ impl Live {
             match happened {
                 UtteranceEvent::Started { at_ms } => {
                     let item = id("item");
-                    self.next = Some(item.clone());
+                    self.restarted(&item);
                     let fields = json!({ "audio_start_ms": at_ms, "item_id": item });
                     self.out
                         .send("input_audio_buffer.speech_started", fields)
@@ -237,15 +295,104 @@ impl Live {
                         self.cancel("turn_detected").await;
                     }
                 }
-                UtteranceEvent::Stopped { at_ms, samples } => {
+                UtteranceEvent::Stopped {
+                    at_ms,
+                    samples,
+                    voiced,
+                } => {
                     let item = self.next.take().unwrap_or_else(|| id("item"));
                     let fields = json!({ "audio_end_ms": at_ms, "item_id": item });
                     self.out
                         .send("input_audio_buffer.speech_stopped", fields)
                         .await;
-                    self.hear(item, samples).await;
+                    self.ended(item, samples, voiced).await;
                 }
             }
+        }
+        self.look();
+    }
+
+    /// Somebody has begun to speak.
+    fn restarted(&mut self, item: &str) {
+        self.next = Some(item.to_owned());
+        self.drafts = Drafts::default();
+        self.drafting = None;
+        self.told.clear();
+    }
+
+    /// Has what there is of the present turn written down, where that is worth it.
+    fn look(&mut self) {
+        let present = self.turns.as_ref().and_then(Utterances::present);
+        let (Some(present), Some(item), Some(ear)) = (present, &self.next, &self.ear) else {
+            return;
+        };
+        let Some(draft) = self.drafts.plan(present.samples.len(), present.voiced) else {
+            return;
+        };
+        let (samples, ear, item) = (present.samples.to_vec(), ear.clone(), item.clone());
+        let (language, prompt) = (self.settings.language.clone(), self.settings.prompt.clone());
+        let (inner, number, begun) = (self.inner.clone(), draft.number, Instant::now());
+        // Whichever was being made is stopped: the engine does one at a time.
+        self.drafting = Some(Task(tokio::spawn(async move {
+            let heard = ear.hear(samples, language, prompt).await;
+            let drafted = Inner::Drafted {
+                item,
+                number,
+                heard,
+                begun,
+            };
+            let _ = inner.send(drafted).await;
+        })));
+    }
+
+    async fn drafted(
+        &mut self,
+        item: String,
+        number: u64,
+        heard: Result<Transcript, AppError>,
+        begun: Instant,
+    ) {
+        let owed = |(of, which, _): &(String, u64, Task)| *of == item && *which == number;
+        if let Some(at) = self.coming.iter().position(owed) {
+            self.coming.swap_remove(at);
+            return self.heard(item, heard, begun).await;
+        }
+        if self.next.as_ref() != Some(&item) {
+            return;
+        }
+        let Ok(heard) = heard else {
+            return self.drafts.failed(number);
+        };
+        let whole = heard.text();
+        let took = begun.elapsed().as_millis() as usize * HEARING_HZ as usize / 1000;
+        let fresh = self.drafts.made(number, heard, took);
+        let delta = if self.settings.whole_deltas {
+            (!whole.is_empty()).then_some(whole)
+        } else {
+            fresh
+        };
+        if let Some(delta) = delta {
+            self.told.push_str(&delta);
+            let fields = json!({ "item_id": item, "content_index": 0, "delta": delta });
+            self.out
+                .send("conversation.item.input_audio_transcription.delta", fields)
+                .await;
+        }
+    }
+
+    /// A turn has ended; its text may be known by now.
+    async fn ended(&mut self, item: String, samples: Vec<f32>, voiced: usize) {
+        let drafting = self.drafting.take();
+        match (std::mem::take(&mut self.drafts).end(voiced), drafting) {
+            (End::Known(heard), _) => {
+                self.take_in(&item).await;
+                self.heard(item, Ok(heard), Instant::now()).await;
+            }
+            (End::Coming(draft), Some(task)) => {
+                self.take_in(&item).await;
+                self.coming.push((item, draft.number, task));
+            }
+            _ => self.hear(item, samples).await,
         }
     }
 
@@ -254,6 +401,8 @@ impl Live {
         if let Some(turns) = &mut self.turns {
             samples = turns.take();
         }
+        self.drafts = Drafts::default();
+        self.drafting = None;
         if samples.len() < HEARING_HZ as usize / 10 {
             let why =
                 "the buffer holds less than 100 ms of sound; append more before it is committed";
@@ -268,19 +417,8 @@ impl Live {
 
     /// Takes a turn into the conversation and has it written down.
     async fn hear(&mut self, item: String, samples: Vec<f32>) {
-        let previous = self.items.last().map(|item| item.id.clone());
-        let fields = json!({ "item_id": item, "previous_item_id": previous });
-        self.out.send("input_audio_buffer.committed", fields).await;
-        let content = json!([{ "type": "input_audio", "transcript": null }]);
-        let view = json!({ "id": item, "object": "realtime.item", "type": "message", "role": "user",
-            "status": "completed", "content": content });
-        let fields = json!({ "previous_item_id": previous, "item": view });
-        self.out.send("conversation.item.added", fields).await;
-        self.keep(Item {
-            id: item.clone(),
-            message: Message::new(Role::User, ""),
-        });
-        let (app, known, inner) = (self.app.clone(), self.ear.clone(), self.inner.clone());
+        self.take_in(&item).await;
+        let (app, ear, inner) = (self.app.clone(), self.ear.clone(), self.inner.clone());
         let Settings {
             listener,
             language,
@@ -288,12 +426,6 @@ impl Live {
             ..
         } = self.settings.clone();
         let begun = Instant::now();
-        self.hearing += 1;
-        if known.is_none() {
-            // Loaded once; what it says while that fails is told with the turn.
-            self.ear = app.ear(&listener).await.ok().map(Arc::new);
-        }
-        let ear = self.ear.clone();
         tokio::spawn(async move {
             let heard = match ear {
                 Some(ear) => ear.hear(samples, language, prompt).await,
@@ -307,9 +439,44 @@ impl Live {
         });
     }
 
+    /// Takes a turn into the conversation; its words come later.
+    async fn take_in(&mut self, item: &str) {
+        let previous = self.items.last().map(|item| item.id.clone());
+        let fields = json!({ "item_id": item, "previous_item_id": previous });
+        self.out.send("input_audio_buffer.committed", fields).await;
+        let content = json!([{ "type": "input_audio", "transcript": null }]);
+        let view = json!({ "id": item, "object": "realtime.item", "type": "message", "role": "user",
+            "status": "completed", "content": content });
+        let fields = json!({ "previous_item_id": previous, "item": view });
+        self.out.send("conversation.item.added", fields).await;
+        let told = std::mem::take(&mut self.told);
+        self.keep(Item {
+            id: item.to_owned(),
+            message: Message::new(Role::User, ""),
+            told,
+        });
+        self.hearing += 1;
+    }
+
     pub(super) async fn happened(&mut self, event: Inner) {
         match event {
             Inner::Heard { item, heard, begun } => self.heard(item, heard, begun).await,
+            Inner::Drafted {
+                item,
+                number,
+                heard,
+                begun,
+            } => self.drafted(item, number, heard, begun).await,
+            Inner::Ready {
+                listener,
+                ear,
+                mouth,
+            } => {
+                if listener == self.settings.listener {
+                    self.ear = ear.map(Arc::new);
+                }
+                self._mouth = mouth;
+            }
             Inner::Said(said) => {
                 if self
                     .running
@@ -320,10 +487,7 @@ impl Live {
                 }
                 let mut message = Message::new(Role::Assistant, said.text);
                 message.calls = said.calls;
-                self.keep(Item {
-                    id: said.item,
-                    message,
-                });
+                self.keep(Item::new(said.item, message));
                 self.settle().await;
             }
         }
@@ -338,13 +502,22 @@ impl Live {
         match heard {
             Ok(transcript) => {
                 let text = transcript.text();
+                let mut rest = Some(text.as_str());
                 if let Some(kept) = self.items.iter_mut().find(|kept| kept.id == item) {
                     kept.message.content.clone_from(&text);
+                    if !self.settings.whole_deltas {
+                        // What was told cannot be taken back; where it was wrong, the whole text says so.
+                        rest = text
+                            .strip_prefix(&kept.told)
+                            .filter(|rest| !rest.is_empty());
+                    }
                 }
-                let delta = json!({ "item_id": item, "content_index": 0, "delta": text });
-                self.out
-                    .send("conversation.item.input_audio_transcription.delta", delta)
-                    .await;
+                if let Some(rest) = rest {
+                    let delta = json!({ "item_id": item, "content_index": 0, "delta": rest });
+                    self.out
+                        .send("conversation.item.input_audio_transcription.delta", delta)
+                        .await;
+                }
                 let whole = json!({ "item_id": item, "content_index": 0, "transcript": text });
                 self.out
                     .send(
@@ -365,192 +538,5 @@ impl Live {
             }
         }
         self.settle().await;
-    }
-
-    /// Answers what was said once nobody speaks and everything is written down: a pause inside a sentence is no end of it.
-    async fn settle(&mut self) {
-        if !self.owed || self.next.is_some() || self.hearing > 0 {
-            return;
-        }
-        if self.running.is_some() && self.settings.interrupts {
-            self.cancel("turn_detected").await;
-        }
-        if self.running.is_none() {
-            self.respond(&Value::Null, None).await;
-        }
-    }
-
-    async fn create(&mut self, event: &Value) {
-        let item = &event["item"];
-        let name = item["id"]
-            .as_str()
-            .map_or_else(|| id("item"), str::to_owned);
-        let message = match message(item) {
-            Ok(message) => message,
-            Err(why) => return self.out.refuse("invalid_value", &why, Some(event)).await,
-        };
-        let mut view = item.clone();
-        view["id"] = name.clone().into();
-        view["object"] = "realtime.item".into();
-        view["status"] = "completed".into();
-        let previous = self.items.last().map(|item| item.id.clone());
-        self.keep(Item { id: name, message });
-        for event in ["conversation.item.added", "conversation.item.done"] {
-            let fields = json!({ "previous_item_id": previous, "item": view });
-            self.out.send(event, fields).await;
-        }
-    }
-
-    /// The person has heard only so much of an answer. Where the words stand in the sound is not kept, so the share of
-    /// the time is taken for the share of the text.
-    async fn truncate(&mut self, event: &Value) {
-        let name = event["item_id"].as_str().unwrap_or_default().to_owned();
-        let fields = json!({ "item_id": name, "content_index": event["content_index"], "audio_end_ms": event["audio_end_ms"] });
-        if self.items.iter().any(|item| item.id == name) {
-            self.out.send("conversation.item.truncated", fields).await;
-        } else {
-            let why = format!("there is no item `{name}`");
-            self.out.refuse("item_not_found", &why, Some(event)).await;
-        }
-    }
-
-    fn keep(&mut self, item: Item) {
-        self.items.push(item);
-        if self.items.len() > ITEMS_MAX {
-            self.items.remove(0);
-        }
-    }
-
-    async fn respond(&mut self, wishes: &Value, event: Option<&Value>) {
-        if self.settings.transcript_only {
-            let why = "this session writes down and does not answer";
-            return self.out.refuse("invalid_event", why, event).await;
-        }
-        if self.running.is_some() {
-            let why = "a response is being made; cancel it first";
-            return self
-                .out
-                .refuse("conversation_already_has_active_response", why, event)
-                .await;
-        }
-        let mut settings = self.settings.clone();
-        if !wishes.is_null()
-            && let Err(why) = settings.update(wishes)
-        {
-            return self.out.refuse("invalid_value", &why, event).await;
-        }
-        self.owed = false;
-        let mut messages = Vec::with_capacity(self.items.len() + 1);
-        if !settings.instructions.is_empty() {
-            messages.push(Message::new(Role::System, settings.instructions.clone()));
-        }
-        let said = self.items.iter().map(|item| item.message.clone());
-        messages.extend(
-            said.filter(|message| !message.content.is_empty() || !message.calls.is_empty()),
-        );
-        let asked = Asked {
-            response: id("resp"),
-            item: id("item"),
-            settings,
-            messages,
-            said: Arc::default(),
-        };
-        self.running = Some(Running {
-            id: asked.response.clone(),
-            item: asked.item.clone(),
-            said: asked.said.clone(),
-            task: tokio::spawn(respond(
-                self.app.clone(),
-                asked,
-                self.out.clone(),
-                self.inner.clone(),
-            )),
-        });
-    }
-
-    /// Stops what is being said; what was said stays in the conversation.
-    async fn cancel(&mut self, reason: &str) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        running.task.abort();
-        let text = running
-            .said
-            .lock()
-            .map(|said| said.clone())
-            .unwrap_or_default();
-        let response = json!({
-            "id": running.id, "object": "realtime.response", "status": "cancelled",
-            "status_details": { "type": "cancelled", "reason": reason },
-            "output": [{ "id": running.item, "object": "realtime.item", "type": "message", "role": "assistant",
-                "status": "incomplete", "content": [{ "type": "output_audio", "transcript": text }] }],
-        });
-        self.out
-            .send("response.done", json!({ "response": response }))
-            .await;
-        if !text.is_empty() {
-            self.keep(Item {
-                id: running.item,
-                message: Message::new(Role::Assistant, text),
-            });
-        }
-    }
-}
-
-/// A message that the client puts into the conversation.
-fn message(item: &Value) -> Result<Message, String> {
-    let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-    match item["type"].as_str().unwrap_or("message") {
-        "message" => {
-            let role = item["role"].as_str().and_then(Role::parse);
-            let role = role.ok_or("`item.role` must be system, user or assistant")?;
-            let mut content = String::new();
-            for part in item["content"].as_array().into_iter().flatten() {
-                let said = part["text"]
-                    .as_str()
-                    .or_else(|| part["transcript"].as_str());
-                content.push_str(said.ok_or(
-                    "`item.content` can hold text; sound comes through input_audio_buffer.append",
-                )?);
-            }
-            Ok(Message::new(role, content))
-        }
-        "function_call" => {
-            let mut message = Message::new(Role::Assistant, "");
-            message.calls.push(ToolCall {
-                id: text("call_id"),
-                name: text("name"),
-                arguments: text("arguments"),
-            });
-            Ok(message)
-        }
-        "function_call_output" => {
-            let mut message = Message::new(Role::Tool, text("output"));
-            message.answers = Some(text("call_id"));
-            Ok(message)
-        }
-        other => Err(format!(
-            "`item.type` is `{other}`; it can be message, function_call or function_call_output"
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_become_messages() {
-        let user = json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "Hi" }] });
-        assert_eq!(message(&user).unwrap(), Message::new(Role::User, "Hi"));
-        let result = json!({ "type": "function_call_output", "call_id": "c", "output": "7" });
-        assert_eq!(message(&result).unwrap().answers.as_deref(), Some("c"));
-        for bad in [
-            json!({ "type": "message", "role": "nobody" }),
-            json!({ "type": "picture" }),
-            json!({ "type": "message", "role": "user", "content": [{ "type": "input_audio", "audio": "AA==" }] }),
-        ] {
-            assert!(message(&bad).is_err(), "{bad}");
-        }
     }
 }

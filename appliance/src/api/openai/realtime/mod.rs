@@ -4,11 +4,14 @@
 //! variant is the transcript alone at 16 kHz. Owns the socket and the order of events; what is heard and said is the
 //! application's. WebRTC and SIP are other ways to the same and are not offered.
 
+mod drafts;
 mod events;
 mod live;
 mod respond;
 mod session;
+mod talk;
 
+use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -18,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::domain::Peer;
 use live::{Inner, Live};
 use session::Settings;
 
@@ -37,6 +41,7 @@ pub(in super::super::super) struct RealtimeQuery {
 /// OpenAI's address. A model that listens means Lemonade's clients, which name one.
 pub(in super::super::super) async fn connect(
     State(app): State<App>,
+    Extension(peer): Extension<Peer>,
     Query(query): Query<RealtimeQuery>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -51,38 +56,46 @@ pub(in super::super::super) async fn connect(
     } else {
         Settings::conversation(&query.model)
     };
-    open(app, settings, beta, upgrade)
+    open(app, peer, settings, beta, upgrade)
 }
 
 /// Lemonade's addresses.
 pub(in super::super::super) async fn connect_lemonade(
     State(app): State<App>,
+    Extension(peer): Extension<Peer>,
     Query(query): Query<RealtimeQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    open(app, Settings::lemonade(&query.model), false, upgrade)
+    open(app, peer, Settings::lemonade(&query.model), false, upgrade)
 }
 
-fn open(app: App, settings: Settings, beta: bool, upgrade: WebSocketUpgrade) -> Response {
+fn open(
+    app: App,
+    peer: Peer,
+    settings: Settings,
+    beta: bool,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade
         // Browsers cannot send headers, so OpenAI's client names the protocol instead.
         .protocols(["realtime"])
         .max_message_size(MESSAGE_BYTES_MAX)
         .on_upgrade(move |socket| async move {
             // A client that hangs up is the usual end.
-            let _ = serve(socket, app, settings, beta).await;
+            let _ = serve(socket, app, peer, settings, beta).await;
         })
 }
 
 async fn serve(
     mut socket: WebSocket,
     app: App,
+    peer: Peer,
     settings: Settings,
     beta: bool,
 ) -> Result<(), axum::Error> {
     let (out, mut told) = mpsc::channel::<Value>(OUT_MAX);
     let (inner, mut happened) = mpsc::channel::<Inner>(OUT_MAX);
-    let mut live = Live::new(app, settings, beta, out, inner);
+    let mut live = Live::new(app, peer, settings, beta, out, inner);
     live.begin().await;
     loop {
         tokio::select! {

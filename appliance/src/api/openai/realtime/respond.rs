@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use super::events::{Out, id};
 use super::live::Inner;
 use super::session::Settings;
-use crate::api::base64;
-use crate::app::{App, AppError, Cutter, Piece};
+use crate::api::{base64, cited};
+use crate::app::{App, AppError, Cutter, Piece, sayable};
 use crate::domain::{
-    ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Overflow, Sampling,
-    ToolCall,
+    ChatEvent, ChatRequest, Citation, Finish, FinishReason, Input, Limits, Message, Overflow,
+    Sampling, Shelf, ToolCall,
 };
 
 /// Samples of one event of sound: a fifth of a second.
@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) item: String,
     pub(super) settings: Settings,
     pub(super) messages: Vec<Message>,
+    /// The documents that it is answered from.
+    pub(super) shelf: Option<Shelf>,
     /// What has been said so far, for whoever interrupts.
     pub(super) said: Arc<Mutex<String>>,
 }
@@ -48,14 +50,19 @@ pub(super) async fn respond(app: App, asked: Asked, out: Out, inner: mpsc::Sende
     )
     .await;
     match answer(&app, &asked, &out).await {
-        Ok((text, calls, finish)) => {
+        Ok(Answered {
+            text,
+            calls,
+            sources,
+            finish,
+        }) => {
             let status = if finish.reason == FinishReason::Length {
                 "incomplete"
             } else {
                 "completed"
             };
             let mut response = view(status);
-            response["output"] = output(&asked, &text, &calls).into();
+            response["output"] = output(&asked, &text, &calls, &sources).into();
             let usage = finish.usage;
             response["usage"] = json!({
                 "input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens,
@@ -91,11 +98,16 @@ pub(super) async fn respond(app: App, asked: Asked, out: Out, inner: mpsc::Sende
     }
 }
 
-fn output(asked: &Asked, text: &str, calls: &[ToolCall]) -> Vec<Value> {
+fn output(asked: &Asked, text: &str, calls: &[ToolCall], sources: &[Citation]) -> Vec<Value> {
     let mut items = Vec::new();
     if !text.is_empty() {
+        let mut content = part(asked.settings.speaks, text);
+        if !sources.is_empty() {
+            let all = sources.iter().map(|one| cited::file_citation(one, text));
+            content["annotations"] = all.collect();
+        }
         items.push(json!({ "id": asked.item, "object": "realtime.item", "type": "message", "role": "assistant",
-            "status": "completed", "content": [part(asked.settings.speaks, text)] }));
+            "status": "completed", "content": [content] }));
     }
     items.extend(calls.iter().map(call));
     items
@@ -114,7 +126,14 @@ fn call(call: &ToolCall) -> Value {
         "call_id": call.id, "name": call.name, "arguments": call.arguments })
 }
 
-type Answered = (String, Vec<ToolCall>, Finish);
+/// What the model has written.
+struct Answered {
+    text: String,
+    calls: Vec<ToolCall>,
+    /// The passages that it was made from.
+    sources: Vec<Citation>,
+    finish: Finish,
+}
 
 async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppError> {
     let settings = &asked.settings;
@@ -133,6 +152,7 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
         overflow: Overflow::LeaveOut,
         // Whoever listens waits; nobody hears thoughts.
         thinking: Some(false),
+        shelf: asked.shelf.clone(),
         ..ChatRequest::new(
             settings.model.clone(),
             Input::Messages(asked.messages.clone()),
@@ -187,7 +207,13 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
         }
         Ok::<_, AppError>(())
     };
-    let ((text, calls, finish), ()) = tokio::try_join!(write, say)?;
+    let (answered, ()) = tokio::try_join!(write, say)?;
+    let Answered {
+        text,
+        calls,
+        sources,
+        ..
+    } = &answered;
     if settings.speaks {
         out.send("response.output_audio.done", place.clone()).await;
         out.send(
@@ -204,10 +230,10 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
     }
     out.send(
         "response.content_part.done",
-        with(&place, "part", part(settings.speaks, &text)),
+        with(&place, "part", part(settings.speaks, text)),
     )
     .await;
-    for (index, item) in output(asked, &text, &calls).into_iter().enumerate() {
+    for (index, item) in output(asked, text, calls, sources).into_iter().enumerate() {
         if item["type"] == "function_call" {
             let fields = json!({ "response_id": asked.response, "item_id": item["id"], "output_index": index,
                 "call_id": item["call_id"], "name": item["name"], "arguments": item["arguments"] });
@@ -217,7 +243,7 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
         let fields = json!({ "response_id": asked.response, "output_index": index, "item": item });
         out.send("response.output_item.done", fields).await;
     }
-    Ok((text, calls, finish))
+    Ok(answered)
 }
 
 /// Reads the model's answer; what may be said goes to the voice as soon as it is a piece.
@@ -231,6 +257,7 @@ async fn write(
 ) -> Result<Answered, AppError> {
     let (mut text, mut calls, mut cutter) =
         (String::new(), Vec::<ToolCall>::new(), Cutter::default());
+    let mut sources = Vec::new();
     let mut events = app.chat(request).await?;
     let mut finish = None;
     while let Some(event) = events.next().await {
@@ -240,8 +267,7 @@ async fn write(
                 match &pieces {
                     Some(pieces) => {
                         for piece in cutter.push(&piece.text) {
-                            // The voice may have failed; its error ends this too.
-                            let _ = pieces.send(piece).await;
+                            speak(pieces, piece).await;
                         }
                     }
                     None => {
@@ -269,19 +295,30 @@ async fn write(
                 }
             }
             ChatEvent::Finished(end) => finish = Some(end),
-            ChatEvent::Queued { .. }
-            | ChatEvent::LeftOut { .. }
-            | ChatEvent::Sources(_)
-            | ChatEvent::Reasoning(_) => {}
+            ChatEvent::Queued { .. } | ChatEvent::LeftOut { .. } | ChatEvent::Reasoning(_) => {}
+            ChatEvent::Sources(found) => sources = found,
         }
     }
     if let Some(pieces) = &pieces {
         for piece in cutter.finish() {
-            let _ = pieces.send(piece).await;
+            speak(pieces, piece).await;
         }
     }
     let finish = finish.ok_or(AppError::Engine(crate::app::EngineError::Stopped))?;
-    Ok((text, calls, finish))
+    Ok(Answered {
+        text,
+        calls,
+        sources,
+        finish,
+    })
+}
+
+async fn speak(pieces: &mpsc::Sender<Piece>, mut piece: Piece) {
+    piece.text = sayable(&piece.text);
+    if piece.text.chars().any(char::is_alphanumeric) {
+        // The voice may have failed; its error ends this too.
+        let _ = pieces.send(piece).await;
+    }
 }
 
 fn with(place: &Value, name: &str, value: Value) -> Value {

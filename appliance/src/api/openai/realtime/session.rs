@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) listener: String,
     pub(super) language: Option<String>,
     pub(super) prompt: Option<String>,
+    /// What is written down while somebody speaks is told as a whole each time; else only what is new of it.
+    pub(super) whole_deltas: bool,
     /// Samples in a second of what comes in.
     pub(super) rate_hz: u32,
     /// `None`: the client says when a turn ends.
@@ -28,6 +30,8 @@ pub(super) struct Settings {
     pub(super) instructions: String,
     pub(super) tools: Vec<Tool>,
     pub(super) tool_choice: ToolChoice,
+    /// Documents to answer from, as in the chat routes. Not OpenAI's own.
+    pub(super) collections: Option<Vec<String>>,
     pub(super) temperature: Option<f32>,
     pub(super) tokens_max: Option<usize>,
 }
@@ -53,6 +57,7 @@ impl Settings {
             listener: String::new(),
             language: None,
             prompt: None,
+            whole_deltas: false,
             rate_hz: 24_000,
             turns: Some(UtteranceSettings::default()),
             answers_turns: true,
@@ -63,6 +68,7 @@ impl Settings {
             instructions: String::new(),
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            collections: None,
             temperature: None,
             tokens_max: None,
         }
@@ -80,6 +86,7 @@ impl Settings {
     pub(super) fn lemonade(model: &str) -> Settings {
         Settings {
             listener: model.to_owned(),
+            whole_deltas: true,
             rate_hz: 16_000,
             turns: Some(UtteranceSettings {
                 silence_ms: 800,
@@ -166,6 +173,12 @@ impl Settings {
         ]);
         if let Some(limit) = limit {
             new.tokens_max = limit.as_u64().and_then(|n| usize::try_from(n).ok());
+        }
+        if let Some(collections) = session.get("collections") {
+            let read = serde_json::from_value(collections.clone());
+            new.collections = read.map_err(|_| {
+                "`collections` must be a list of collections' or documents' identifiers".to_owned()
+            })?;
         }
         if let Some(tools) = session["tools"].as_array() {
             new.tools = tools.iter().map(tool).collect::<Result<_, _>>()?;
@@ -259,6 +272,9 @@ impl Settings {
                 json!({ "format": format(24_000), "voice": self.voice, "speed": self.speed });
             view["output_modalities"] = json!([if self.speaks { "audio" } else { "text" }]);
             view["instructions"] = self.instructions.clone().into();
+            if let Some(collections) = &self.collections {
+                view["collections"] = json!(collections);
+            }
             view["tools"] = self
                 .tools
                 .iter()
@@ -373,6 +389,7 @@ mod tests {
             ),
             ("tool_choice", json!({ "tool_choice": "perhaps" })),
             ("tools", json!({ "tools": [{ "type": "function" }] })),
+            ("collections", json!({ "collections": "all" })),
         ] {
             let mut settings = before.clone();
             let error = settings.update(&bad).unwrap_err();

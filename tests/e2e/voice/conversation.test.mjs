@@ -1,0 +1,59 @@
+// A conversation by voice with real models: ONEBIT_URL is an appliance that hears, speaks and chats, ONEBIT_VOICE a
+// recording for the browser's microphone: a question, a pause, and then somebody who interrupts. tests/full/speech.rs
+// prepares both and reads the times that are printed at the end.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { chromium } from 'playwright-core';
+import { withPage } from '../support/page.mjs';
+
+const { ONEBIT_URL: root, ONEBIT_VOICE: voice } = process.env;
+// What ends a turn: the silence that the appliance waits for.
+const SILENCE_MS = 500;
+const SLOW = { timeout: 90_000 };
+const args = ['--no-sandbox', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${voice}%noloop`];
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args });
+after(() => browser.close());
+
+const marks = (page) => page.evaluate(() => performance.getEntriesByType('mark').map(({ name, startTime }) => [name.replace('call:', ''), startTime]));
+
+test('a spoken question is answered aloud, and the answer is interrupted', () =>
+  withPage(new URL('/app/', root).href, { browser, permissions: ['microphone'] }, async (page) => {
+    // Both models are loaded, as they are in every call but the first.
+    await page.waitForSelector('.pick .name:not(:text("No model"))');
+    await page.fill('#composer', 'Say hello.');
+    await page.press('#composer', 'Enter');
+    await page.waitForSelector('.answer:last-of-type[aria-busy=false] footer .icon', SLOW);
+    await page.click('button[aria-label="Read aloud"]');
+    await page.waitForSelector('button[aria-label="Stop reading"].live', SLOW);
+    await page.click('button[aria-label="Stop reading"]');
+
+    const words = page.locator('.call .words');
+    await page.click('button[aria-label="Talk hands-free"]');
+    await page.waitForSelector('.call >> text=Hearing you', SLOW);
+    await words.waitFor(SLOW);
+    const partial = await words.innerText();
+    await page.waitForSelector('.question >> nth=1', SLOW);
+    const question = await page.locator('.question .text').nth(1).innerText();
+    assert.match(question, /heat pump/i);
+    await page.waitForSelector('.call >> text=Speaking', SLOW);
+    const answer = await page.locator('.answer').last().locator('.prose').last().innerText();
+    assert.ok(answer.trim() !== '');
+    // Somebody begins to speak: silence, and the new words become the next question.
+    await page.waitForFunction(() => performance.getEntriesByName('call:silent').length > 0, null, SLOW);
+    await page.waitForSelector('.question >> nth=2', SLOW);
+    const all = await marks(page);
+    await page.click('button[aria-label="Hang up"]');
+    await page.waitForSelector('.call', { state: 'detached' });
+
+    const at = (name) => all.find(([mark]) => mark === name)?.[1];
+    const silent = at('silent');
+    const lastLoud = all.filter(([mark, time]) => mark === 'loud' && time <= silent).at(-1)[1];
+    const ended = at('ended') - SILENCE_MS;
+    const ms = (from, to) => Math.round(to - from);
+    console.log(`VOICE heard “${question}”, first words “${partial}” ${ms(at('word'), at('ended'))} ms before its end was told`);
+    console.log(
+      `VOICE from the end of speech: end told ${ms(ended, at('ended'))}, written down ${ms(ended, at('heard'))}, asked ${ms(ended, at('asked'))}, first token ${ms(ended, at('token'))}, first sound ${ms(ended, at('sound'))} ms`,
+    );
+    console.log(`VOICE interrupted: silent ${ms(lastLoud, silent)} ms after the voice began, page ${ms(all.filter(([mark, time]) => mark === 'begun' && time <= silent).at(-1)[1], silent)} ms of it`);
+    assert.ok(silent - lastLoud < 200, `silent ${silent - lastLoud} ms after the voice began`);
+  }));
