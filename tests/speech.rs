@@ -297,6 +297,31 @@ fn what_is_no_recording_is_refused_and_says_why() {
 }
 
 #[test]
+fn what_only_ffmpeg_reads_is_heard_where_it_is() {
+    let ffmpeg = Path::new("/usr/bin/ffmpeg");
+    if !ffmpeg.is_file() {
+        println!("skipped: ffmpeg is not installed");
+        return;
+    }
+    let app = listening();
+    let file = app.data().join("a.wav");
+    std::fs::write(&file, wav(&voice(2, 16_000), 16_000, 1)).unwrap();
+    let other = app.data().join("a.au");
+    let made = std::process::Command::new(ffmpeg)
+        .args(["-loglevel", "error", "-i"])
+        .args([&file, &other])
+        .status();
+    assert!(made.unwrap().success());
+    let bytes = std::fs::read(&other).unwrap();
+    let heard = post(&app, TRANSCRIBE, Some(&bytes), &[]);
+    assert_eq!(heard.json()["text"], HEARD, "{}", heard.text());
+    // It reads lists of other files too; here they are none.
+    let list = format!("ffconcat version 1.0\nfile {}\n", file.display());
+    let refused = post(&app, TRANSCRIBE, Some(list.as_bytes()), &[]);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+}
+
+#[test]
 fn without_a_model_the_pull_command_is_told() {
     let app = App::empty();
     let client = app.client();

@@ -12,7 +12,7 @@ use crate::engines::{EngineError, Spec};
 use crate::process::{Pipes, Sandbox};
 
 /// Where distributions put it.
-const FFMPEG: &str = "/usr/bin/ffmpeg";
+pub(super) const FFMPEG: &str = "/usr/bin/ffmpeg";
 /// Bytes taken from it at a time.
 const PIECE: usize = 16 << 10;
 

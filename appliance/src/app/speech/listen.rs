@@ -32,6 +32,11 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// The file that holds it.
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
     /// Takes more bytes; blocking for as long as the page cache takes.
     ///
     /// # Errors
@@ -128,9 +133,7 @@ impl App {
         ask: ListenAsk,
     ) -> Result<Hearing, AppError> {
         let model = self.speech_model(name, Deed::Listen).await?;
-        let file = recording.file;
-        let opened = tokio::task::spawn_blocking(move || Decoder::open(file)).await;
-        let decoder = opened.map_err(|panic| AppError::Measure(panic.to_string()))??;
+        let decoder = self.decoder(recording.file).await?;
         let seconds = decoder.seconds();
         let (lease, aboard) = self.session_for_speech(&model, Deed::Listen).await?;
         let (sender, pieces) = mpsc::channel(AHEAD);

@@ -4,6 +4,7 @@
 
 mod call;
 mod coded;
+mod foreign;
 mod listen;
 mod pieces;
 mod speak;
