@@ -378,6 +378,8 @@ impl Live {
                 .send("conversation.item.input_audio_transcription.delta", fields)
                 .await;
         }
+        // More may have been said meanwhile.
+        self.look();
     }
 
     /// A turn has ended; its text may be known by now.
