@@ -5,6 +5,8 @@
 
 /// Words of the first piece.
 const FIRST_WORDS_MAX: usize = 8;
+/// A sentence of so many words that nothing follows is said in one breath: what a cut wins is less than what it spoils.
+const ALONE_WORDS_MAX: usize = 12;
 /// A clause mark before this many words makes no first piece: it would sound cut off.
 const FIRST_WORDS_MIN: usize = 3;
 /// Characters of a piece: what is said at once, and about what a voice model takes.
@@ -47,6 +49,12 @@ impl Cutter {
         }
     }
 
+    /// All pieces of a text that is known to its end.
+    pub fn all(&mut self, text: &str) -> Vec<Piece> {
+        self.text.push_str(text);
+        self.cut(true)
+    }
+
     /// Takes more of the text and gives what can be said by now.
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.text.push_str(text);
@@ -83,7 +91,13 @@ impl Cutter {
     fn next(&self, last: bool) -> Option<(usize, u32)> {
         let sentence = sentence(&self.text, last);
         let whole = sentence.map_or(self.text.as_str(), |(end, _)| &self.text[..end]);
-        if !self.begun && words(whole) > FIRST_WORDS_MAX {
+        let alone = last && whole.len() == self.text.trim_end().len();
+        let most = if alone {
+            ALONE_WORDS_MAX
+        } else {
+            FIRST_WORDS_MAX
+        };
+        if !self.begun && words(whole) > most {
             return first(whole).map(|end| (end, pause_at(&whole[..end])));
         }
         if whole.chars().count() > PIECE_CHARS_MAX {
@@ -267,6 +281,9 @@ mod tests {
                 "Dr. Smith paid 3.50 for it, e.g. at the market!",
             ]
         );
+        let alone = "It is easy to tell the depth of a well.";
+        assert_eq!(Cutter::default().all(alone).len(), 1);
+        assert_eq!(Cutter::default().all(&format!("{alone} Yes.")).len(), 3);
         let first = cut(
             "Photosynthesis lets green plants turn the light of the sun into sugar and oxygen today.",
         );

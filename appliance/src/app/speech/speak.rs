@@ -10,9 +10,9 @@ use crate::engines::{EngineError, kokoro};
 /// Longest text that is said in one go: some two hours.
 pub const TEXT_BYTES_MAX: usize = 100_000;
 /// What is quieter than this at a piece's edges is cut off: pauses are made by the text's marks.
-const SILENCE: f32 = 0.01;
-/// Sound that stays at the edges, in seconds.
-const EDGE_S: f32 = 0.03;
+const SILENCE: f32 = 0.004;
+/// Sound that stays at the edges, in seconds: words begin and end in a breath.
+const EDGE_S: f32 = 0.08;
 
 /// The voices that clients of hosted services ask for, and those of ours that are like them.
 const HOSTED: &[(&str, &str)] = &[
@@ -77,9 +77,7 @@ impl App {
             true => Cutter::default(),
             false => Cutter::sentences(),
         };
-        let mut pieces = cutter.push(&ask.text);
-        pieces.extend(cutter.finish());
-        let mut pieces = pieces.into_iter();
+        let mut pieces = cutter.all(&ask.text).into_iter();
         let first = match pieces.next() {
             Some(piece) => Some(mouth.say(piece).await?),
             None => None,
@@ -170,7 +168,7 @@ mod tests {
             rate_hz: 24_000,
         };
         trim(&mut sound);
-        assert_eq!(sound.samples.len(), 720 + 100 + 719);
+        assert_eq!(sound.samples.len(), 1920 + 100 + 1919);
         let mut nothing = Sound {
             samples: vec![0.001; 100],
             rate_hz: 24_000,
