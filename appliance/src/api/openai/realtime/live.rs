@@ -387,11 +387,11 @@ impl Live {
         let drafting = self.drafting.take();
         match (std::mem::take(&mut self.drafts).end(voiced), drafting) {
             (End::Known(heard), _) => {
-                self.take_in(&item).await;
+                self.take_in(&item, samples.len()).await;
                 self.heard(item, Ok(heard), Instant::now()).await;
             }
             (End::Coming(draft), Some(task)) => {
-                self.take_in(&item).await;
+                self.take_in(&item, samples.len()).await;
                 self.coming.push((item, draft.number, task));
             }
             _ => self.hear(item, samples).await,
@@ -419,7 +419,7 @@ impl Live {
 
     /// Takes a turn into the conversation and has it written down.
     async fn hear(&mut self, item: String, samples: Vec<f32>) {
-        self.take_in(&item).await;
+        self.take_in(&item, samples.len()).await;
         let (app, ear, inner) = (self.app.clone(), self.ear.clone(), self.inner.clone());
         let Settings {
             listener,
@@ -442,7 +442,7 @@ impl Live {
     }
 
     /// Takes a turn into the conversation; its words come later.
-    async fn take_in(&mut self, item: &str) {
+    async fn take_in(&mut self, item: &str, samples: usize) {
         let previous = self.items.last().map(|item| item.id.clone());
         let fields = json!({ "item_id": item, "previous_item_id": previous });
         self.out.send("input_audio_buffer.committed", fields).await;
@@ -456,6 +456,7 @@ impl Live {
             id: item.to_owned(),
             message: Message::new(Role::User, ""),
             told,
+            seconds: samples as f64 / f64::from(HEARING_HZ),
         });
         self.hearing += 1;
     }
@@ -504,9 +505,10 @@ impl Live {
         match heard {
             Ok(transcript) => {
                 let text = transcript.text();
-                let mut rest = Some(text.as_str());
+                let (mut rest, mut seconds) = (Some(text.as_str()), 0.0);
                 if let Some(kept) = self.items.iter_mut().find(|kept| kept.id == item) {
                     kept.message.content.clone_from(&text);
+                    seconds = kept.seconds;
                     if !self.settings.whole_deltas {
                         // What was told cannot be taken back; where it was wrong, the whole text says so.
                         rest = text
@@ -520,7 +522,8 @@ impl Live {
                         .send("conversation.item.input_audio_transcription.delta", delta)
                         .await;
                 }
-                let whole = json!({ "item_id": item, "content_index": 0, "transcript": text });
+                let usage = json!({ "type": "duration", "seconds": seconds });
+                let whole = json!({ "item_id": item, "content_index": 0, "transcript": text, "usage": usage });
                 self.out
                     .send(
                         "conversation.item.input_audio_transcription.completed",

@@ -62,6 +62,10 @@ pub(super) async fn respond(app: App, asked: Asked, out: Out, inner: mpsc::Sende
                 "completed"
             };
             let mut response = view(status);
+            if status == "incomplete" {
+                response["status_details"] =
+                    json!({ "type": "incomplete", "reason": "max_output_tokens" });
+            }
             response["output"] = output(&asked, &text, &calls, &sources).into();
             let usage = finish.usage;
             response["usage"] = json!({
@@ -121,6 +125,15 @@ fn part(speaks: bool, text: &str) -> Value {
     }
 }
 
+/// Events of parts call their kinds by shorter names than messages do.
+fn event_part(speaks: bool, text: &str) -> Value {
+    if speaks {
+        json!({ "type": "audio", "transcript": text })
+    } else {
+        json!({ "type": "text", "text": text })
+    }
+}
+
 fn call(call: &ToolCall) -> Value {
     json!({ "id": call.id, "object": "realtime.item", "type": "function_call", "status": "completed",
         "call_id": call.id, "name": call.name, "arguments": call.arguments })
@@ -172,7 +185,7 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
     out.send("response.output_item.added", fields).await;
     out.send(
         "response.content_part.added",
-        with(&place, "part", part(settings.speaks, "")),
+        with(&place, "part", event_part(settings.speaks, "")),
     )
     .await;
     let (pieces, mut to_say) = mpsc::channel::<Piece>(PIECES_MAX);
@@ -230,7 +243,7 @@ async fn answer(app: &App, asked: &Asked, out: &Out) -> Result<Answered, AppErro
     }
     out.send(
         "response.content_part.done",
-        with(&place, "part", part(settings.speaks, text)),
+        with(&place, "part", event_part(settings.speaks, text)),
     )
     .await;
     for (index, item) in output(asked, text, calls, sources).into_iter().enumerate() {

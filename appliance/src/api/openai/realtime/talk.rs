@@ -19,6 +19,8 @@ pub(super) struct Item {
     pub(super) message: Message,
     /// What was told of it while it was spoken.
     pub(super) told: String,
+    /// How long its sound is.
+    pub(super) seconds: f64,
 }
 
 impl Item {
@@ -27,6 +29,7 @@ impl Item {
             id,
             message,
             told: String::new(),
+            seconds: 0.0,
         }
     }
 }
