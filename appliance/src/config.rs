@@ -4,6 +4,7 @@
 //! where it came from.
 
 mod hub;
+mod mesh;
 mod ternary;
 mod trust;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use hub::HubConfig;
+pub use mesh::MeshConfig;
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
 pub use trust::TrustConfig;
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who is let in, and what we are called.
     pub trust: TrustConfig,
+    /// How phones reach us from anywhere.
+    pub mesh: MeshConfig,
     /// The built-in engine.
     pub ternary: TernaryConfig,
     /// Which models may be loaded together.
@@ -405,6 +409,9 @@ impl Config {
                 "trust.certificate",
                 "needs trust.certificate_key, and the other way round",
             );
+        }
+        if let Some((key, why)) = self.mesh.fault() {
+            return wrong(key, why);
         }
         if !(self.pool.memory_share > 0.0 && self.pool.memory_share <= 1.0) {
             return wrong("pool.memory_share", "must be above 0 and at most 1");

@@ -15,6 +15,7 @@ pub mod engines;
 pub mod error;
 pub mod fetch;
 pub mod host;
+pub mod mesh;
 pub mod process;
 pub mod rag;
 pub mod sound;

@@ -60,6 +60,12 @@ impl Socket {
         self.0.write_all(&frame).expect("the frame is sent");
     }
 
+    /// Reads until the other side ends it, however.
+    pub(crate) fn until_broken(&mut self) {
+        let mut bytes = [0; 4096];
+        while self.0.read(&mut bytes).is_ok_and(|read| read > 0) {}
+    }
+
     pub(crate) fn next(&mut self) -> Value {
         let mut bytes = |n: usize| {
             let mut bytes = vec![0; n];

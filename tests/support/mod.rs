@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod engine;
+pub(crate) mod phone;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};

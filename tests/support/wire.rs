@@ -27,12 +27,31 @@ fn enter(namespace: &File) {
 pub(crate) const HOME: &str = "192.168.77.1";
 /// The other machine's.
 pub(crate) const AWAY: &str = "192.168.77.2";
+/// The other machine's, where a router stands between the two: that of nobody in particular.
+pub(crate) const ABROAD: &str = "11.0.0.2";
+/// The router's outside.
+pub(crate) const OUTSIDE: &str = "11.0.0.1";
 
 /// An appliance that says nothing for so long does not start.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Whoever kills this test kills what runs below this script.
+const GUARD: &str = r#"exec 3<&0; "$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT TERM; echo "pid $pid"; read -r _ <&3; exit 0"#;
+
+/// Who runs the appliance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum As {
+    /// Whoever runs the test.
+    Us,
+    /// Nobody, without a single right and no way to any.
+    Nobody,
+}
+
+/// The number of the user who owns nothing.
+const NOBODY: u32 = 65534;
+
 /// One machine of the two.
-struct Machine {
+pub(crate) struct Machine {
     holder: Child,
 }
 
@@ -64,7 +83,7 @@ impl Machine {
     }
 
     /// A command inside.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
             .args(["--net", "--target", &self.holder.id().to_string(), "--"])
@@ -72,7 +91,25 @@ impl Machine {
         command
     }
 
-    fn ip(&self, line: &str) -> bool {
+    /// A program that lasts as long as the value that is returned, whose output is at its second part.
+    pub(crate) fn keep(&self, program: &str, arguments: &[&str]) -> (Kept, mpsc::Receiver<String>) {
+        let mut child = self
+            .command("sh")
+            .args(["-c", GUARD, "sh", program])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter runs");
+        let said = Arc::default();
+        let (found, lines) = mpsc::channel();
+        follow(child.stdout.take().expect("piped"), &said, found.clone());
+        follow(child.stderr.take().expect("piped"), &said, found);
+        (Kept(child), lines)
+    }
+
+    pub(crate) fn ip(&self, line: &str) -> bool {
         let status = self.command("ip").args(line.split(' ')).status();
         status.is_ok_and(|status| status.success())
     }
@@ -86,6 +123,18 @@ impl Drop for Machine {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
+    }
+}
+
+/// A program that ends with this value.
+pub(crate) struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(mut input) = self.0.stdin.take() {
+            let _ = input.write_all(b"\n");
+        }
+        let _ = self.0.wait();
     }
 }
 
@@ -128,6 +177,57 @@ impl Wire {
         Some(Wire { home, away })
     }
 
+    /// Two machines with a router between them; the appliance's is behind it. `None` as above.
+    pub(crate) fn with_router(outside: &str) -> Option<(Wire, Machine)> {
+        let machines = (Machine::new(), Machine::new(), Machine::new());
+        let (Some(home), Some(router), Some(away)) = machines else {
+            println!("SKIPPED: network namespaces are not permitted here");
+            return None;
+        };
+        let id = router.holder.id();
+        for (machine, name) in [(&home, "lan"), (&away, "wan")] {
+            let line = format!("link add wire type veth peer name {name} netns {id}");
+            assert!(machine.ip(&line), "ip {line}");
+        }
+        let steps: [(&Machine, &[&str]); 3] = [
+            (
+                &home,
+                &[
+                    "addr add 192.168.77.1/24 dev wire",
+                    "link set wire up",
+                    "route add default via 192.168.77.254",
+                ],
+            ),
+            (
+                &router,
+                &[
+                    "addr add 192.168.77.254/24 dev lan",
+                    &format!("addr add {outside}/24 dev wan"),
+                    "link set lan up",
+                    "link set wan up",
+                ],
+            ),
+            (
+                &away,
+                &[
+                    &format!("addr add {ABROAD}/24 dev wire"),
+                    "link set wire up",
+                ],
+            ),
+        ];
+        for (machine, lines) in steps {
+            for line in lines {
+                assert!(machine.ip(line), "ip {line}");
+            }
+        }
+        let forward = router
+            .command("sh")
+            .args(["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+            .status();
+        assert!(forward.is_ok_and(|status| status.success()));
+        Some((Wire { home, away }, router))
+    }
+
     /// Does something on the other machine: every socket that `work` opens is opened there.
     pub(crate) fn away<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.inside(&self.away, work)
@@ -164,19 +264,55 @@ impl Wire {
         self.away.command(program)
     }
 
+    /// The other machine.
+    pub(crate) fn other(&self) -> &Machine {
+        &self.away
+    }
+
     /// Starts the appliance with `settings` and nothing on its command line but its folder.
     pub(crate) fn appliance(&self, settings: &str) -> Resident {
+        self.appliance_as(As::Us, settings)
+    }
+
+    /// The same as somebody.
+    pub(crate) fn appliance_as(&self, user: As, settings: &str) -> Resident {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("onebit.toml"), settings).expect("written");
         let data = folder.path().join("data");
-        let file = folder.path().join("onebit.toml");
-        std::fs::write(&file, settings).expect("written");
-        // As in `app.rs`: whoever kills this test kills the appliance.
-        let script = r#"exec 3<&0; "$@" </dev/null & pid=$!; trap 'kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null' EXIT TERM; echo "pid $pid"; read -r _ <&3; exit 0"#;
-        let mut guard = self
-            .home
-            .command("sh")
-            .args(["-c", script, "sh"])
-            .arg(binary())
+        std::fs::create_dir(&data).expect("a folder");
+        if user == As::Nobody {
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(folder.path(), open).expect("its own folder");
+            std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).expect("given away");
+            let own = folder.path().join("onebit");
+            // Its build folder may be one that nobody can enter.
+            if std::fs::hard_link(binary(), &own).is_err() {
+                std::fs::copy(binary(), &own).expect("a copy");
+            }
+        }
+        self.appliance_in(folder, user)
+    }
+
+    /// Starts the appliance on a folder that another one has left.
+    pub(crate) fn appliance_in(&self, folder: tempfile::TempDir, user: As) -> Resident {
+        let (data, file) = (
+            folder.path().join("data"),
+            folder.path().join("onebit.toml"),
+        );
+        let mut command = self.home.command("sh");
+        command.args(["-c", GUARD, "sh"]);
+        match user {
+            As::Us => _ = command.arg(binary()),
+            As::Nobody => {
+                let number = NOBODY.to_string();
+                command
+                    .args(["setpriv", "--reuid", &number, "--regid", &number])
+                    .args(["--clear-groups", "--no-new-privs"])
+                    .args(["--bounding-set=-all", "--inh-caps=-all"])
+                    .arg(folder.path().join("onebit"));
+            }
+        }
+        let mut guard = command
             .args(["serve", "--data"])
             .arg(&data)
             .arg("--config")
@@ -216,7 +352,7 @@ impl Wire {
             data,
             file,
             said,
-            _folder: folder,
+            folder: Some(folder),
         }
     }
 
@@ -255,7 +391,7 @@ pub(crate) struct Resident {
     data: PathBuf,
     file: PathBuf,
     said: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Resident {
@@ -269,23 +405,64 @@ impl Resident {
         self.said.lock().expect("whole").clone()
     }
 
+    /// Kills it, and gives what it leaves behind.
+    pub(crate) fn kill(mut self) -> tempfile::TempDir {
+        self.folder.take().expect("there until now")
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(self) {
+        let process = rustix::process::Pid::from_raw(self.pid as i32).expect("a process");
+        let signal = rustix::process::Signal::TERM;
+        rustix::process::kill_process(process, signal).expect("it runs");
+        let begun = std::time::Instant::now();
+        while Path::new(&format!("/proc/{}/exe", self.pid)).exists()
+            && std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok()
+        {
+            assert!(begun.elapsed() < START_MAX, "it does not stop");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// A line of what the kernel says about it.
+    pub(crate) fn status(&self, key: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("alive");
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.expect("such a line")
+            .trim_start_matches(':')
+            .trim()
+            .to_owned()
+    }
+
     /// Bytes of memory that it has used at most.
     pub(crate) fn memory_max(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("alive");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        let line = self.status("VmHWM");
+        let kib = line
+            .split(' ')
+            .next()
+            .and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("kilobytes") << 10
     }
 
     /// The TCP ports that anything beside it listens on.
     pub(crate) fn listening(&self) -> Vec<u16> {
+        // 0A: it listens.
+        self.ports(["tcp", "tcp6"], |state| state == "0A")
+    }
+
+    /// The UDP ports that are open beside it.
+    pub(crate) fn datagram_ports(&self) -> Vec<u16> {
+        self.ports(["udp", "udp6"], |_| true)
+    }
+
+    fn ports(&self, tables: [&str; 2], wanted: impl Fn(&str) -> bool) -> Vec<u16> {
         let mut ports = Vec::new();
-        for table in ["tcp", "tcp6"] {
+        for table in tables {
             let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", self.pid))
                 .expect("a table");
             for line in text.lines().skip(1) {
                 let fields: Vec<&str> = line.split_whitespace().collect();
-                if fields[3] == "0A" {
+                if wanted(fields[3]) {
                     let port = fields[1].rsplit(':').next().expect("a port");
                     ports.push(u16::from_str_radix(port, 16).expect("hexadecimal"));
                 }

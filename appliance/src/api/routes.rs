@@ -417,6 +417,14 @@ fn single() -> Vec<Route> {
             Owner,
             native::access::remove_key,
         ),
+        route(GET, "/onebit/mesh", Owner, native::mesh::status),
+        route(POST, "/onebit/mesh/peers", Owner, native::mesh::add),
+        route(
+            Method::DELETE,
+            "/onebit/mesh/peers/{device}",
+            Owner,
+            native::mesh::remove,
+        ),
         route(GET, "/onebit/persons", Owner, native::access::persons),
         route(POST, "/onebit/persons", Owner, native::access::add_person),
         route(

@@ -11,13 +11,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::router;
-use crate::app::App;
+use crate::app::{App, MeshStream};
 
 /// Time for a request's head, and for a handshake: slow phones need one, an attacker that sends a byte a minute
 /// must not keep a connection.
@@ -29,6 +29,9 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Connections that may wait to be taken in: two thousand clients at once must not be reset. The kernel caps it by
 /// `net.core.somaxconn`, which is 4,096 as well.
 const BACKLOG: i32 = 4096;
+
+/// What a TLS handshake begins with.
+const TLS_FIRST: u8 = 0x16;
 
 /// Why the appliance cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +141,7 @@ impl Server {
     /// `drain` to finish. Returns whether all of them did.
     pub async fn run(self, app: App, stop: impl Future<Output = ()>, drain: Duration) -> bool {
         let (stopping, stopped) = watch::channel(false);
+        let mesh = app.mesh_streams();
         let doorman = Doorman {
             tls: app
                 .trust()
@@ -151,6 +155,9 @@ impl Server {
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
             accepting.spawn(doorman.clone().accept(listener));
+        }
+        if let Some(streams) = mesh {
+            accepting.spawn(doorman.clone().take_in(streams));
         }
         stop.await;
         stopping.send_replace(true);
@@ -236,28 +243,53 @@ impl Doorman {
         if !matches!(peeked, Ok(Ok(1))) {
             return;
         }
-        match (&self.tls, first[0]) {
-            (Some(tls), 0x16) => {
+        let arrival = |secure| Arrival::Socket { address, secure };
+        self.greet(stream, first[0], arrival, place).await;
+    }
+
+    /// Takes streams of the mesh, which are never dialled to a socket of ours: one from this machine would be the owner.
+    async fn take_in(mut self, mut streams: mpsc::Receiver<MeshStream>) {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                return;
+            };
+            let stream = tokio::select! {
+                () = stop(&mut self.stopped) => return,
+                stream = streams.recv() => stream,
+            };
+            let Some(mut stream) = stream else { return };
+            let doorman = self.clone();
+            tokio::spawn(async move {
+                let peeked = tokio::time::timeout(HEAD_MAX, stream.peek()).await;
+                let Ok(Some(first)) = peeked else { return };
+                let (device, address) = (stream.device().to_owned(), stream.address());
+                let arrival = |_| Arrival::Mesh { device, address };
+                doorman.greet(stream, first, arrival, place).await;
+            });
+        }
+    }
+
+    /// Serves a stream, through TLS where it begins so.
+    async fn greet<S>(
+        self,
+        stream: S,
+        first: u8,
+        arrival: impl FnOnce(bool) -> Arrival,
+        place: OwnedSemaphorePermit,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match &self.tls {
+            Some(tls) if first == TLS_FIRST => {
                 let shaken = tokio::time::timeout(HEAD_MAX, tls.accept(stream)).await;
                 match shaken {
-                    Ok(Ok(stream)) => {
-                        let arrival = Arrival::Socket {
-                            address,
-                            secure: true,
-                        };
-                        self.serve(stream, arrival, place).await;
-                    }
+                    Ok(Ok(stream)) => self.serve(stream, arrival(true), place).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                     Err(_) => tracing::debug!("a handshake took too long"),
                 }
             }
-            _ => {
-                let arrival = Arrival::Socket {
-                    address,
-                    secure: false,
-                };
-                self.serve(stream, arrival, place).await;
-            }
+            _ => self.serve(stream, arrival(false), place).await,
         }
     }
 

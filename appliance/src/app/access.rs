@@ -50,7 +50,7 @@ impl App {
     /// The data directory cannot be written, or the owner's certificate cannot be used.
     pub async fn open_trust(&self, listening: Vec<SocketAddr>) -> Result<(), AppError> {
         self.trust()
-            .prepare(&network::addresses(), &self.names())
+            .prepare(&self.own_addresses()?, &self.names())
             .await?;
         if self.config().trust.loopback_is_owner && !shim::can_keep_unconnected() {
             tracing::warn!(
@@ -61,6 +61,20 @@ impl App {
         // Set once, by the one process that serves.
         let _ = self.inner.reach.0.set(listening);
         Ok(())
+    }
+
+    /// All addresses under which devices may reach this machine.
+    fn own_addresses(&self) -> Result<Vec<IpAddr>, AppError> {
+        let mut own = network::addresses();
+        own.extend(self.mesh_addresses()?);
+        Ok(own)
+    }
+
+    /// The ports that are listened on.
+    pub(super) fn listening_ports(&self) -> Vec<u16> {
+        let listening = self.inner.reach.0.get();
+        let all = listening.map(Vec::as_slice).unwrap_or_default();
+        all.iter().map(SocketAddr::port).collect()
     }
 
     /// Tells the network this machine's name, where the appliance listens to it and the owner has not forbidden it.
@@ -91,11 +105,11 @@ impl App {
         let mut last = None;
         loop {
             tick.tick().await;
-            match self
-                .trust()
-                .certificates()
-                .refresh(&network::addresses(), &self.names())
-            {
+            let refreshed = self.own_addresses().and_then(|own| {
+                let certificates = self.trust().certificates();
+                Ok(certificates.refresh(&own, &self.names())?)
+            });
+            match refreshed {
                 Ok(true) => tracing::info!("the certificate of this machine was made anew"),
                 Ok(false) => {}
                 Err(error) => {

@@ -21,6 +21,9 @@ pub enum AppError {
     /// Trust's reason.
     #[error(transparent)]
     Trust(#[from] crate::trust::TrustError),
+    /// The mesh's reason.
+    #[error(transparent)]
+    Mesh(#[from] crate::mesh::MeshError),
     /// A server elsewhere does not give what was asked of it.
     #[error("the models of {address} cannot be listed: {why}")]
     Remote {
@@ -188,6 +191,7 @@ impl Failing for AppError {
             AppError::Engine(error) => error.kind(),
             AppError::Store(error) => error.kind(),
             AppError::Trust(error) => error.kind(),
+            AppError::Mesh(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
             AppError::Sound(error) => error.kind(),
@@ -223,6 +227,7 @@ impl Failing for AppError {
     fn code(&self) -> Option<&'static str> {
         match self {
             AppError::Trust(error) => error.code(),
+            AppError::Mesh(error) => error.code(),
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
             AppError::Documents(error) => error.code(),

@@ -27,6 +27,7 @@ mod hardware;
 pub mod journal;
 mod kernels;
 mod measure;
+mod mesh;
 mod meter;
 mod models;
 mod outgrown;
@@ -60,6 +61,7 @@ use crate::engines::programs::Programs;
 use crate::engines::{ENGINES, Means};
 use crate::fetch::{Fetch, Policy};
 use crate::host::{self, Gpu, Host};
+use crate::mesh::Mesh;
 use crate::store::Store;
 use crate::trust::Trust;
 
@@ -77,6 +79,7 @@ use flights::{Aboard, Flights, Pressure};
 pub use hardware::{Activity, Hardware, ProgramFact};
 pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
+pub use mesh::{ForDevice, MeshStatus, NewTunnel};
 use meter::{Clock, Meter, Outcome, key as rates_key};
 pub use meter::{Decided, LaneNumbers, MeterNumbers, RateNumbers, Series};
 use models::pack_voices;
@@ -107,6 +110,7 @@ pub(crate) use crate::engines::Load;
 pub use crate::engines::pool::ModelState;
 pub use crate::engines::route::{Ask, Preset, Priority};
 pub use crate::host::checks::Check;
+pub use crate::mesh::{MeshStream, Verdict as MeshVerdict};
 pub use crate::sound::utterances::{UtteranceEvent, UtteranceSettings, Utterances};
 pub use crate::sound::{RATE_HZ as HEARING_HZ, Resampler, SoundError};
 pub use crate::store::{
@@ -158,6 +162,7 @@ struct Inner {
     saving: AtomicBool,
     gpus: Vec<Gpu>,
     trust: Trust,
+    mesh: Mesh,
     reach: access::Addresses,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
@@ -230,6 +235,7 @@ impl App {
         );
         let inner = Inner {
             trust: Trust::new(store.clone(), config.trust.clone()),
+            mesh: mesh::open(&store, &config.mesh, config.fetch.offline),
             reach: access::Addresses::default(),
             config,
             store,

@@ -16,6 +16,7 @@ mod doctor;
 mod engines;
 mod kernels;
 mod keys;
+mod mesh;
 mod models;
 mod openapi;
 mod pair;
@@ -83,6 +84,11 @@ enum Command {
     Devices {
         #[command(subcommand)]
         command: Option<keys::DevicesCommand>,
+    },
+    /// Tunnels with which phones reach this machine from anywhere: status, add, remove.
+    Mesh {
+        #[command(subcommand)]
+        command: Option<mesh::MeshCommand>,
     },
     /// Keys for programs: make, list, remove.
     #[command(subcommand)]
@@ -229,6 +235,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Serve { .. } => serve::run(config).await,
         Command::Pair(args) => pair::run(config, args, json).await,
         Command::Devices { command } => keys::devices(config, command, json).await,
+        Command::Mesh { command } => mesh::run(config, command, json).await,
         Command::Keys(command) => keys::keys(config, command, json).await,
         Command::Chat(args) => chat::run(config, args, json).await,
         Command::Import(args) => models::import(config, args, json).await,
@@ -272,7 +279,7 @@ fn start_log(settings: &LogConfig, serves: bool) -> Result<(), Failed> {
     } else {
         "warn"
     };
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
+    let filter = quiet(level).map_err(|error| format!("log.level: {error}"))?;
     let (filter, change) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
@@ -288,10 +295,19 @@ fn start_log(settings: &LogConfig, serves: bool) -> Result<(), Failed> {
         .try_init();
     started.map_err(|error| format!("the log cannot start: {error}"))?;
     journal::on_set_level(move |level| {
-        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        let filter = quiet(level)?;
         change.reload(filter).map_err(|error| error.to_string())
     });
     Ok(())
+}
+
+/// A level or a filter; a phone that goes to sleep is an error to the WireGuard library and none to anybody else.
+fn quiet(level: &str) -> Result<EnvFilter, String> {
+    let text = match level.contains("boringtun") {
+        true => level.to_owned(),
+        false => format!("{level},boringtun=off"),
+    };
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
 }
 
 /// Bytes for people.

@@ -46,6 +46,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     // Ends with the value, and takes the name back.
     let _announced = app.announce();
     tokio::spawn(app.clone().keep_certificates());
+    app.start_mesh().await;
     tracing::info!(version = VERSION, data = %data.display(), "ready");
     let service = Arc::new(Service::find(&environment));
     let alive = tokio::spawn({
@@ -69,6 +70,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
         tracing::warn!(
             seconds = drain.as_secs(),
             "some answers had not finished and were cut off"
+        );
+    }
+    if tokio::time::timeout(SAVE_MAX, app.stop_mesh())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the router did not answer; it keeps the mesh's port open until it forgets it"
         );
     }
     if tokio::time::timeout(SAVE_MAX, app.close_turns())

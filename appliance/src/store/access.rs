@@ -30,21 +30,27 @@ pub struct Kept {
 pub struct Access<'a>(pub(super) &'a Store);
 
 impl Access<'_> {
-    /// Keeps a new credential.
+    /// Keeps a new credential; one that came in through a device's tunnel ends with that device.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the person does not exist.
-    pub async fn add(&self, credential: &Credential, secret: SecretHash) -> Result<(), StoreError> {
+    pub async fn add(
+        &self,
+        credential: &Credential,
+        secret: SecretHash,
+        via: Option<&str>,
+    ) -> Result<(), StoreError> {
         let c = credential.clone();
+        let via = via.map(str::to_owned);
         self.0
             .write(move |transaction| {
                 person_exists(transaction, &c.person)?;
                 transaction.execute(
-                    "INSERT INTO credentials (id, person, kind, name, scope, secret, renewed_at, created_at, expires_at) \
-                     VALUES (?,?,?,?,?,?,?,?,?)",
+                    "INSERT INTO credentials (id, person, kind, name, scope, secret, renewed_at, created_at, expires_at, via) \
+                     VALUES (?,?,?,?,?,?,?,?,?,?)",
                     params![
                         c.id, c.person.as_str(), c.kind.as_str(), c.name, c.scope.as_str(), secret, c.created_at,
-                        c.created_at, c.expires_at
+                        c.created_at, c.expires_at, via
                     ],
                 )?;
                 Ok(())
@@ -85,7 +91,23 @@ impl Access<'_> {
             .await
     }
 
-    /// Removes a credential and returns what it was.
+    /// Returns the devices that came in through another's tunnel.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn through(&self, id: &str) -> Result<Vec<String>, StoreError> {
+        let id = id.to_owned();
+        self.0
+            .read(move |connection| {
+                let mut rows =
+                    connection.prepare_cached("SELECT id FROM credentials WHERE via = ?")?;
+                let rows = rows.query_map([id], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Removes a credential, with those that came in through its tunnel, and returns what it was.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is none of that kind and identifier.
@@ -411,18 +433,24 @@ mod tests {
         let ada = access.add_person("Ada").await.unwrap();
         assert!(access.add_person("ada").await.is_err());
         let phone = credential("p", &ada.id, CredentialKind::Device);
-        access.add(&phone, [1; 32]).await.unwrap();
+        access.add(&phone, [1; 32], None).await.unwrap();
         access
             .add(
                 &credential("k", &PersonId::owner(), CredentialKind::Key),
                 [2; 32],
+                Some("p"),
             )
             .await
             .unwrap();
+        assert_eq!(access.through("p").await.unwrap(), ["k"]);
         let nobody = PersonId::from_row("nobody".into());
         assert!(
             access
-                .add(&credential("x", &nobody, CredentialKind::Key), [3; 32])
+                .add(
+                    &credential("x", &nobody, CredentialKind::Key),
+                    [3; 32],
+                    None
+                )
                 .await
                 .is_err()
         );
@@ -447,7 +475,10 @@ mod tests {
         assert!(access.remove_person("owner").await.is_err());
         assert_eq!(access.remove_person(ada.id.as_str()).await.unwrap(), ["p"]);
         assert!(access.find("p").await.unwrap().is_none());
-        assert_eq!(access.all(CredentialKind::Key).await.unwrap().len(), 1);
+        assert!(
+            access.all(CredentialKind::Key).await.unwrap().is_empty(),
+            "what came in through a tunnel ends with it"
+        );
     }
 
     #[tokio::test]

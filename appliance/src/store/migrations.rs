@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004_notes.sql"),
     include_str!("migrations/0005_measurements.sql"),
     include_str!("migrations/0006_access.sql"),
+    include_str!("migrations/0007_mesh.sql"),
 ];
 
 /// How many steps a database has seen.

@@ -13,6 +13,7 @@ mod choices;
 mod collections;
 mod documents;
 mod measurements;
+mod mesh;
 mod migrations;
 mod models;
 mod notes;
@@ -39,6 +40,7 @@ pub use choices::Choices;
 pub use collections::{Collections, Watch};
 pub use documents::{Added, Documents, Indexed, Job, JobDocument, NewDocument, Watched, file_name};
 pub use measurements::{Measured, Measurements};
+pub use mesh::{Mesh, MeshPeer};
 pub use models::Models;
 pub use notes::{NoteKind, Notes};
 pub use passages::{Block, Found, Passages, StoredText};
@@ -251,6 +253,11 @@ impl Store {
     /// What clients have noted beside models.
     pub fn notes(&self) -> Notes<'_> {
         Notes(self)
+    }
+
+    /// The devices that have a tunnel.
+    pub fn mesh(&self) -> Mesh<'_> {
+        Mesh(self)
     }
 
     /// Each person's settings.

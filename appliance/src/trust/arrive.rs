@@ -166,8 +166,13 @@ impl Trust {
                     grant.scope.min(Scope::Chat)
                 };
                 let expires = Some(now_ms() + DEVICE_DAYS * DAY_MS);
+                let via = match transport {
+                    Transport::Mesh { device, .. } => Some(device.as_str()),
+                    _ => None,
+                };
+                let grant = (grant.person, scope);
                 let made = self
-                    .make(CredentialKind::Device, grant.person, &name, scope, expires)
+                    .make(CredentialKind::Device, grant, &name, expires, via)
                     .await?;
                 self.store
                     .access()
@@ -226,10 +231,10 @@ impl Trust {
         let made = self
             .make(
                 CredentialKind::Device,
-                PersonId::owner(),
+                (PersonId::owner(), Scope::Owner),
                 &name,
-                Scope::Owner,
                 expires,
+                None,
             )
             .await?;
         self.store

@@ -12,6 +12,7 @@ pub mod pairing;
 pub mod qr;
 mod secret;
 pub mod tls;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -192,9 +193,9 @@ impl Trust {
         let made = self
             .make(
                 CredentialKind::Key,
-                PersonId::owner(),
+                (PersonId::owner(), Scope::Owner),
                 LOCAL_KEY_NAME,
-                Scope::Owner,
+                None,
                 None,
             )
             .await?;
@@ -272,29 +273,6 @@ impl Trust {
         }
     }
 
-    /// A stream of the mesh that shows no token.
-    async fn tunnel(&self, transport: Transport) -> Result<Recognised, TrustError> {
-        let Transport::Mesh { device, .. } = &transport else {
-            return Err(TrustError::Unknown);
-        };
-        let found = self.store.access().find(device).await?;
-        let live = found.as_ref().map(|kept| self.live(&kept.credential.id));
-        let peer = match found {
-            Some(kept) => {
-                let mut peer = Peer::bearer(transport, &kept.credential);
-                peer.scope = peer.scope.min(Scope::Infer);
-                peer
-            }
-            None => Peer::stranger(transport),
-        };
-        Ok(Recognised {
-            peer,
-            wrong: None,
-            renewed: None,
-            live,
-        })
-    }
-
     /// Holds a token against what is kept; `None` when it does not open anything.
     async fn check(
         &self,
@@ -348,6 +326,17 @@ impl Trust {
         } else {
             return Ok(None);
         }
+        self.touch(credential, transport, now).await?;
+        Ok(Some((kept.credential, renewed)))
+    }
+
+    /// Notes that a credential is in use, once a minute, and lets a device last from now on.
+    async fn touch(
+        &self,
+        credential: &Credential,
+        transport: &Transport,
+        now: i64,
+    ) -> Result<(), TrustError> {
         let address = transport.address();
         let seen = credential.seen_at.unwrap_or(0);
         if now.saturating_sub(seen) >= TOUCH_MS || credential.seen_from.as_deref() != Some(address)
@@ -356,9 +345,10 @@ impl Trust {
                 CredentialKind::Device => Some(now + DEVICE_DAYS * DAY_MS),
                 CredentialKind::Key => credential.expires_at,
             };
+            let access = self.store.access();
             access.touch(&credential.id, address, expires_at).await?;
         }
-        Ok(Some((kept.credential, renewed)))
+        Ok(())
     }
 
     async fn renew_from(
@@ -395,7 +385,8 @@ impl Trust {
             .ok_or(TrustError::TooOften(1))
     }
 
-    fn live(&self, id: &str) -> Live {
+    /// What ends when a credential is revoked, for whoever serves it without a request.
+    pub fn live(&self, id: &str) -> Live {
         let mut live = lock(&self.live);
         let sender = live
             .entry(id.to_owned())
@@ -498,7 +489,7 @@ impl Trust {
     ) -> Result<Made, TrustError> {
         let expires_at = days.map(|days| now_ms() + i64::from(days) * DAY_MS);
         let made = self
-            .make(CredentialKind::Key, person, name, scope, expires_at)
+            .make(CredentialKind::Key, (person, scope), name, expires_at, None)
             .await?;
         self.store
             .access()
@@ -510,10 +501,10 @@ impl Trust {
     async fn make(
         &self,
         kind: CredentialKind,
-        person: PersonId,
+        (person, scope): (PersonId, Scope),
         name: &str,
-        scope: Scope,
         expires_at: Option<i64>,
+        via: Option<&str>,
     ) -> Result<Made, TrustError> {
         let name = name_of(name)?;
         if scope == Scope::Owner && !person.is_owner() {
@@ -532,7 +523,7 @@ impl Trust {
             seen_from: None,
             expires_at,
         };
-        self.store.access().add(&credential, secret).await?;
+        self.store.access().add(&credential, secret, via).await?;
         Ok(Made { credential, token })
     }
 
@@ -546,10 +537,11 @@ impl Trust {
         id: &str,
         from: &str,
     ) -> Result<Credential, TrustError> {
+        let mut ended = self.store.access().through(id).await?;
         let credential = self.store.access().remove(kind, id).await?;
+        ended.push(id.to_owned());
         // After the row has gone, so that no request between the two is let in again.
-        lock(&self.live).remove(id);
-        lock(&self.tickets).retain(|_, (peer, _)| peer.device.as_deref() != Some(id));
+        self.end(&ended);
         let event = match kind {
             CredentialKind::Device => "device_revoked",
             CredentialKind::Key => "key_removed",
@@ -561,16 +553,20 @@ impl Trust {
         Ok(credential)
     }
 
+    /// Ends what runs by credentials that are gone.
+    fn end(&self, ids: &[String]) {
+        lock(&self.live).retain(|id, _| !ids.contains(id));
+        lock(&self.tickets)
+            .retain(|_, (peer, _)| peer.device.as_ref().is_none_or(|id| !ids.contains(id)));
+    }
+
     /// Removes a person with everything that is theirs.
     ///
     /// # Errors
     /// There is none, or it is the owner.
     pub async fn remove_person(&self, id: &str, from: &str) -> Result<(), TrustError> {
-        for device in self.store.access().remove_person(id).await? {
-            lock(&self.live).remove(&device);
-            lock(&self.tickets)
-                .retain(|_, (peer, _)| peer.device.as_deref() != Some(device.as_str()));
-        }
+        let ended = self.store.access().remove_person(id).await?;
+        self.end(&ended);
         self.store
             .access()
             .audit("person_removed", id, from)

@@ -32,9 +32,9 @@ async fn device(trust: &Trust, scope: Scope) -> Made {
     trust
         .make(
             CredentialKind::Device,
-            PersonId::owner(),
+            (PersonId::owner(), scope),
             "Phone",
-            scope,
+            None,
             None,
         )
         .await
@@ -121,10 +121,10 @@ async fn tokens_end_by_time_by_revocation_and_never_by_half() {
     let old = trust
         .make(
             CredentialKind::Key,
-            PersonId::owner(),
+            (PersonId::owner(), Scope::Chat),
             "old",
-            Scope::Chat,
             Some(now_ms() - 1),
+            None,
         )
         .await
         .unwrap();

@@ -7,6 +7,7 @@ pub(super) mod choices;
 pub(super) mod doctor;
 pub(super) mod import;
 pub(super) mod library;
+pub(super) mod mesh;
 pub(super) mod models;
 pub(super) mod pairing;
 pub(super) mod route;

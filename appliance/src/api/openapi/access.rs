@@ -46,6 +46,51 @@ fn person() -> Value {
     object([("id", text()), ("name", text()), ("created_at", whole())])
 }
 
+/// Whether phones get through from anywhere.
+fn verdict() -> Value {
+    let states = [
+        "looking",
+        "not_asked",
+        "named",
+        "public",
+        "open",
+        "carrier",
+        "closed",
+    ];
+    object([
+        ("state", words(&states)),
+        ("endpoint", maybe(text())),
+        ("by?", text()),
+        ("address?", text()),
+        ("why?", text()),
+    ])
+}
+
+fn tunnel() -> Value {
+    object([
+        ("device", text()),
+        ("address", text()),
+        ("endpoint", maybe(text())),
+        ("created_at", whole()),
+        ("handshake_s", maybe(whole())),
+        ("received_bytes", whole()),
+        ("sent_bytes", whole()),
+        ("streams", whole()),
+    ])
+}
+
+/// The WireGuard app's settings, as text and as a picture.
+fn settings() -> Value {
+    object([
+        ("endpoint", text()),
+        ("settings", text()),
+        (
+            "picture",
+            maybe(object([("size", whole()), ("path", text())])),
+        ),
+    ])
+}
+
 fn scope() -> Value {
     words(&["infer", "chat", "owner"])
 }
@@ -130,6 +175,42 @@ pub(super) fn describe() -> Part {
             ]))
             .creates(key()),
         Operation::delete("/onebit/keys/{id}", "Removes a key").writes(deleted()),
+        Operation::get(
+            "/onebit/mesh",
+            "The tunnels of devices, and how far they reach",
+        )
+        .writes(object([
+            ("enabled", truth()),
+            ("running", truth()),
+            ("failure", maybe(text())),
+            ("port", whole()),
+            ("public_key", text()),
+            ("addresses", list(text())),
+            ("home", maybe(text())),
+            ("anywhere", verdict()),
+            ("peers", list(tunnel())),
+        ])),
+        Operation::post(
+            "/onebit/mesh/peers",
+            "Gives a device a tunnel and shows its private key once",
+        )
+        .takes_form(object([
+            ("device?", maybe(text())),
+            ("name?", maybe(text())),
+        ]))
+        .creates(object([
+            ("device", text()),
+            ("address", text()),
+            ("own_address", text()),
+            ("home", maybe(settings())),
+            ("anywhere", maybe(settings())),
+            ("verdict", verdict()),
+        ])),
+        Operation::delete(
+            "/onebit/mesh/peers/{device}",
+            "Takes a device's tunnel away; the device stays",
+        )
+        .writes(deleted()),
         Operation::get("/onebit/persons", "The persons of this appliance")
             .writes(object([("persons", list(person()))])),
         Operation::post("/onebit/persons", "Adds a person")
