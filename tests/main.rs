@@ -34,6 +34,7 @@ mod documents; // the library: in, found, cited, deleted
 mod elsewhere; // another server's models, and what the hub's own programs have fetched
 mod embeddings; // vectors, with an engine that makes them and without
 mod flm; // FastFlowLM's faults, one by one
+mod headscale; // the owner's own server: its devices, keys for new ones
 mod health; // the first answer, and who may ask
 mod hostile; // forty files that are broken or mean harm
 mod incidents; // what has happened to others, from a second machine on the network

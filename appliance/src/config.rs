@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use hub::HubConfig;
-pub use mesh::MeshConfig;
+pub use mesh::{HeadscaleConfig, MeshConfig};
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
 pub use trust::TrustConfig;
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub trust: TrustConfig,
     /// How phones reach us from anywhere.
     pub mesh: MeshConfig,
+    /// A Headscale server of the owner's.
+    pub headscale: HeadscaleConfig,
     /// The built-in engine.
     pub ternary: TernaryConfig,
     /// Which models may be loaded together.

@@ -1,5 +1,6 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
+mod mesh;
 mod prefixed;
 
 use axum::Router;
@@ -78,6 +79,7 @@ where
 fn table() -> Vec<Route> {
     let mut table = single();
     table.extend(prefixed::routes());
+    table.extend(mesh::routes());
     table
 }
 
@@ -416,14 +418,6 @@ fn single() -> Vec<Route> {
             "/onebit/keys/{id}",
             Owner,
             native::access::remove_key,
-        ),
-        route(GET, "/onebit/mesh", Owner, native::mesh::status),
-        route(POST, "/onebit/mesh/peers", Owner, native::mesh::add),
-        route(
-            Method::DELETE,
-            "/onebit/mesh/peers/{device}",
-            Owner,
-            native::mesh::remove,
         ),
         route(GET, "/onebit/persons", Owner, native::access::persons),
         route(POST, "/onebit/persons", Owner, native::access::add_person),

@@ -24,6 +24,9 @@ pub enum AppError {
     /// The mesh's reason.
     #[error(transparent)]
     Mesh(#[from] crate::mesh::MeshError),
+    /// Headscale's reason.
+    #[error(transparent)]
+    Headscale(#[from] crate::mesh::headscale::HeadscaleError),
     /// A server elsewhere does not give what was asked of it.
     #[error("the models of {address} cannot be listed: {why}")]
     Remote {
@@ -192,6 +195,7 @@ impl Failing for AppError {
             AppError::Store(error) => error.kind(),
             AppError::Trust(error) => error.kind(),
             AppError::Mesh(error) => error.kind(),
+            AppError::Headscale(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
             AppError::Sound(error) => error.kind(),
@@ -228,6 +232,7 @@ impl Failing for AppError {
         match self {
             AppError::Trust(error) => error.code(),
             AppError::Mesh(error) => error.code(),
+            AppError::Headscale(error) => error.code(),
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
             AppError::Documents(error) => error.code(),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{App, AppError};
+use super::{App, AppError, now_ms};
 use crate::config::MeshConfig;
 use crate::domain::CredentialKind;
 use crate::host::network;
+use crate::mesh::headscale::{Headscale, Invitation, Node};
 use crate::mesh::{Look, Mesh, MeshStream, Peer, Secret, Surroundings, Verdict};
 use crate::store::Store;
 
@@ -167,8 +168,7 @@ impl App {
             }
         };
         self.cut_when_revoked(device.clone());
-        let access = self.inner.store.access();
-        access.audit("tunnel_added", &device, from).await?;
+        self.audit_tunnel("tunnel_added", &device, from).await?;
         let verdict = mesh.looked().await;
         let with = |endpoint: String| {
             let settings = mesh.settings(&secret, &made, &endpoint);
@@ -192,8 +192,52 @@ impl App {
         self.inner.store.mesh().remove(device).await?;
         self.inner.mesh.cut(device).await;
         self.inner.mesh.close_if_unused().await?;
+        self.audit_tunnel("tunnel_removed", device, from).await
+    }
+
+    async fn audit_tunnel(&self, event: &str, device: &str, from: &str) -> Result<(), AppError> {
         let access = self.inner.store.access();
-        Ok(access.audit("tunnel_removed", device, from).await?)
+        let found = access.find(device).await?;
+        let name = found.map_or_else(|| device.to_owned(), |kept| kept.credential.name);
+        Ok(access.audit(event, &name, from).await?)
+    }
+
+    fn headscale(&self) -> Result<Headscale, AppError> {
+        let set = &self.config().headscale;
+        let fetch = self.inner.means.fetch.clone();
+        let fetch = fetch.ok_or(crate::mesh::headscale::HeadscaleError::NotSet)?;
+        Ok(Headscale::new(fetch, &set.url, &set.key)?)
+    }
+
+    /// The owner's Headscale: its version, where it tells one, and its devices.
+    ///
+    /// # Errors
+    /// None is set, or it does not answer.
+    pub async fn headscale_nodes(&self) -> Result<(Option<String>, Vec<Node>), AppError> {
+        let server = self.headscale()?;
+        let nodes = server.nodes().await?;
+        Ok((server.version().await, nodes))
+    }
+
+    /// A key that lets one device into the owner's Headscale.
+    ///
+    /// # Errors
+    /// None is set, or it refuses.
+    pub async fn headscale_invite(&self, user: &str, from: &str) -> Result<Invitation, AppError> {
+        let made = self.headscale()?.invite(user, now_ms() / 1000).await?;
+        let access = self.inner.store.access();
+        access.audit("headscale_invited", user, from).await?;
+        Ok(made)
+    }
+
+    /// Ends a device's session in the owner's Headscale.
+    ///
+    /// # Errors
+    /// None is set, or it has no such device.
+    pub async fn headscale_expire(&self, id: &str, from: &str) -> Result<(), AppError> {
+        self.headscale()?.expire(id).await?;
+        let access = self.inner.store.access();
+        Ok(access.audit("headscale_expired", id, from).await?)
     }
 
     /// How the mesh is doing.

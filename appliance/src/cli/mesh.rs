@@ -21,10 +21,31 @@ pub(super) enum MeshCommand {
         #[arg(long)]
         home: bool,
     },
+    /// A Headscale server of yours: its devices, a key for a new one, a session ended.
+    Headscale {
+        #[command(subcommand)]
+        command: Option<HeadscaleCommand>,
+    },
     /// Take a device's tunnel away; the device stays paired.
     Rm {
         /// The device's name or identifier.
         device: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum HeadscaleCommand {
+    /// List its devices.
+    Ls,
+    /// Make a key that lets one device in, within an hour.
+    Invite {
+        /// Whose device it is: a user there, made where there is none.
+        user: String,
+    },
+    /// End a device's session; it has to come in anew.
+    Expire {
+        /// The device's number there.
+        node: String,
     },
 }
 
@@ -42,6 +63,7 @@ pub(super) async fn run(
     match command.unwrap_or(MeshCommand::Status) {
         MeshCommand::Status => status(&client, json).await,
         MeshCommand::Add { device, home } => add(&client, &device, home, json).await,
+        MeshCommand::Headscale { command } => headscale(&client, command, json).await,
         MeshCommand::Rm { device } => remove(&client, &device, json).await,
     }
 }
@@ -69,9 +91,9 @@ fn advice(verdict: &Value) -> String {
         "public" => format!("from anywhere: {}, if no firewall stands before it", text("endpoint")),
         "named" => format!("from anywhere: {}, as the settings say", text("endpoint")),
         "carrier" => format!(
-            "from anywhere: no. The router's own address ({}) is not a public one: another router, mostly your provider's, \
+            "from anywhere: no. The router's own address{} is not a public one: another router, mostly your provider's, \
              stands before it. Ask the provider for a public address or IPv6, or use a tailnet",
-            text("address")
+            verdict["address"].as_str().map_or_else(String::new, |ip| format!(" ({ip})"))
         ),
         "closed" => format!(
             "from anywhere: no. {}. Open the UDP port in the router by hand and set endpoint under [mesh]",
@@ -169,6 +191,62 @@ async fn remove(client: &Client, wanted: &str, json: bool) -> Result<(), Failed>
     match json {
         true => println!("{answer}"),
         false => println!("{wanted} has no tunnel any more"),
+    }
+    Ok(())
+}
+
+async fn headscale(
+    client: &Client,
+    command: Option<HeadscaleCommand>,
+    json: bool,
+) -> Result<(), Failed> {
+    let answer = match &command {
+        None | Some(HeadscaleCommand::Ls) => client.get("/onebit/headscale").await?,
+        Some(HeadscaleCommand::Invite { user }) => {
+            let body = json!({ "user": user });
+            client.post("/onebit/headscale/invitations", &body).await?
+        }
+        Some(HeadscaleCommand::Expire { node }) => {
+            client
+                .delete(&format!("/onebit/headscale/nodes/{node}"))
+                .await?
+        }
+    };
+    let text = |key: &str| answer[key].as_str().unwrap_or_default();
+    if json {
+        println!("{answer}");
+        return Ok(());
+    }
+    match command {
+        None | Some(HeadscaleCommand::Ls) => {
+            for node in answer["nodes"].as_array().into_iter().flatten() {
+                let word = |key: &str| node[key].as_str().unwrap_or_default();
+                let online = if node["online"] == true {
+                    "online"
+                } else {
+                    "offline"
+                };
+                println!(
+                    "{:>4}  {:<20}  {:<12}  {online}",
+                    word("id"),
+                    word("name"),
+                    word("user")
+                );
+            }
+        }
+        Some(HeadscaleCommand::Invite { .. }) => {
+            if std::io::stdout().is_terminal() {
+                let both = format!("{}\n{}", text("server"), text("key"));
+                println!("{}", crate::app::trust::qr::terminal(&both)?);
+            }
+            println!("server  {}\nkey     {}", text("server"), text("key"));
+            eprintln!(
+                "In the Tailscale app: Settings, Accounts, \"Use an alternate server\", the server; then \"Use an auth key\", \
+                 the key. No app does both by one scan. The key works once, within {} minutes.",
+                answer["expires_in_min"]
+            );
+        }
+        Some(HeadscaleCommand::Expire { node }) => println!("{node} has to come in anew"),
     }
     Ok(())
 }

@@ -63,6 +63,16 @@ impl MeshConfig {
     }
 }
 
+/// A Headscale server of the owner's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadscaleConfig {
+    /// Its address as devices know it; empty for none.
+    pub url: String,
+    /// An API key of it.
+    pub key: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 //! tunnel.
 
 mod error;
+pub mod headscale;
 mod netstack;
 mod ports;
 mod task;

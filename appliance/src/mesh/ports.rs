@@ -35,7 +35,7 @@ const SEARCH: Duration = Duration::from_secs(3);
 /// A router on the same wire answers in milliseconds.
 const ASK: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
-    max_retries: 3,
+    max_retries: 2,
     max_retry_timeout: None,
 };
 
@@ -95,8 +95,8 @@ pub enum Verdict {
     },
     /// The router would, and stands behind another one itself: that of the provider, mostly.
     Carrier {
-        /// The address that it takes for its own.
-        address: IpAddr,
+        /// The address that it takes for its own, where it tells.
+        address: Option<IpAddr>,
     },
     /// No router lets anything through.
     Closed {
@@ -243,7 +243,26 @@ async fn own_address(gateway: Ipv4Addr) -> Result<Ipv4Addr, String> {
     }
 }
 
-async fn ask(gateway: Ipv4Addr, port: NonZeroU16) -> Result<Door, String> {
+/// Why a router opens nothing.
+enum Shut {
+    /// It stands behind another one, with this address.
+    Behind(Option<IpAddr>),
+    /// It says, or nothing is heard of it.
+    Why(String),
+}
+
+impl From<String> for Shut {
+    fn from(why: String) -> Shut {
+        Shut::Why(why)
+    }
+}
+
+/// A router's own address as it tells it: all zeros is none.
+fn behind(ip: IpAddr) -> Shut {
+    Shut::Behind(Some(ip).filter(|ip| !ip.is_unspecified()))
+}
+
+async fn ask(gateway: Ipv4Addr, port: NonZeroU16) -> Result<Door, Shut> {
     let own = own_address(gateway).await?;
     let options = PortMappingOptions {
         external_port: Some(port),
@@ -252,18 +271,22 @@ async fn ask(gateway: Ipv4Addr, port: NonZeroU16) -> Result<Door, String> {
     };
     let router = GatewayAddress::IpV4(gateway);
     let udp = InternetProtocol::Udp;
-    let mut why = match PortMapping::new(router, own.into(), udp, port, options).await {
-        Ok(mapping) => return opened(mapping).await,
+    // A router that knows the older question only says so, and is asked that one.
+    let why = match PortMapping::new(router, own.into(), udp, port, options).await {
+        Ok(mapping) => return Ok(opened(mapping).await?),
         Err(error) => error.to_string(),
     };
-    // Some routers answer the old question only.
-    match natpmp::port_mapping(router, udp, port, options).await {
-        Ok(mapping) => return opened(mapping).await,
-        Err(error) => why = format!("{why}; NAT-PMP: {error}"),
-    }
-    match ask_by_upnp(gateway, own, port).await {
-        Ok(door) => Ok(door),
-        Err(error) => Err(format!("{why}; UPnP: {error}")),
+    // One without a public address often opens nothing, and says why only when it is asked for that.
+    let (address, door) = tokio::join!(
+        natpmp::external_address(router, Some(ASK)),
+        ask_by_upnp(gateway, own, port)
+    );
+    match (address, door) {
+        (_, Ok(door)) => Ok(door),
+        (_, Err(Shut::Behind(address))) => Err(Shut::Behind(address)),
+        (Ok(ip), Err(_)) if !is_public(ip.into()) => Err(behind(ip.into())),
+        (Err(natpmp::Failure::NetworkFailure), Err(_)) => Err(Shut::Behind(None)),
+        (_, Err(Shut::Why(error))) => Err(Shut::Why(format!("{why}; UPnP: {error}"))),
     }
 }
 
@@ -276,20 +299,25 @@ async fn opened(mapping: PortMapping) -> Result<Door, String> {
     Ok(Door::Asked(Box::new(mapping), at, by))
 }
 
-async fn ask_by_upnp(gateway: Ipv4Addr, own: Ipv4Addr, port: NonZeroU16) -> Result<Door, String> {
+async fn ask_by_upnp(gateway: Ipv4Addr, own: Ipv4Addr, port: NonZeroU16) -> Result<Door, Shut> {
+    fn said(error: impl std::fmt::Display) -> Shut {
+        Shut::Why(error.to_string())
+    }
     let mut options = SearchOptions::default();
     options.bind_addr = (own, 0).into();
     options.timeout = Some(SEARCH);
     options.single_search_timeout = Some(SEARCH);
-    let found = aio::tokio::search_gateway(options)
-        .await
-        .map_err(|error| error.to_string())?;
+    let found = aio::tokio::search_gateway(options).await.map_err(said)?;
     // Anybody on the wire can answer such a search; only the router can open its door.
     if found.addr.ip() != IpAddr::V4(gateway) {
-        return Err(format!(
+        return Err(Shut::Why(format!(
             "{} answers, which is not the router",
             found.addr.ip()
-        ));
+        )));
+    }
+    let ip = found.get_external_ip().await.map_err(said)?;
+    if !is_public(ip) {
+        return Err(behind(ip));
     }
     let local = SocketAddr::from((own, port.get()));
     let udp = PortMappingProtocol::UDP;
@@ -299,16 +327,18 @@ async fn ask_by_upnp(gateway: Ipv4Addr, own: Ipv4Addr, port: NonZeroU16) -> Resu
         Err(error) => {
             tracing::debug!(%error, "the router has given the port to another");
             let any = found.add_any_port(udp, local, LEASE_S, NAME).await;
-            any.map_err(|error| error.to_string())?
+            any.map_err(said)?
         }
     };
-    let ip = found.get_external_ip().await;
-    let at = SocketAddr::new(ip.map_err(|error| error.to_string())?, outer);
-    Ok(Door::Upnp(Box::new(found), at, local))
+    Ok(Door::Upnp(
+        Box::new(found),
+        SocketAddr::new(ip, outer),
+        local,
+    ))
 }
 
 /// Asks the router of version 6 to let the port through to this machine; it changes no address.
-async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr, Duration)> {
+async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr, By, Duration)> {
     let (gateway, scope) = around.gateway6?;
     let own = around.addresses.iter().find_map(|ip| match ip {
         IpAddr::V6(ip) if is_public(IpAddr::V6(*ip)) => Some(*ip),
@@ -325,7 +355,7 @@ async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr,
     match pcp::port_mapping(request, None, None, options).await {
         Ok(mapping) => {
             let lifetime = Duration::from_secs(u64::from(mapping.lifetime()));
-            return Some((at, (lifetime / 2).max(RENEW_MIN)));
+            return Some((at, By::Pcp, (lifetime / 2).max(RENEW_MIN)));
         }
         Err(error) => tracing::debug!(%error, "no pinhole by PCP"),
     }
@@ -339,7 +369,7 @@ async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr,
             .add_pinhole(PortMappingProtocol::UDP, client, LEASE_S)
             .await
         {
-            Ok(_) => Some((at, Duration::from_secs(u64::from(LEASE_S) / 2))),
+            Ok(_) => Some((at, By::Upnp, Duration::from_secs(u64::from(LEASE_S) / 2))),
             Err(error) => {
                 tracing::debug!(%error, "no pinhole by UPnP");
                 None
@@ -353,7 +383,7 @@ async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr,
 }
 
 /// What follows from what was found.
-fn judge(around: &Surroundings, port: u16, door: Result<(SocketAddr, By), &str>) -> Verdict {
+fn judge(around: &Surroundings, port: u16, door: Result<(SocketAddr, By), Shut>) -> Verdict {
     let own = around
         .addresses
         .iter()
@@ -363,10 +393,11 @@ fn judge(around: &Surroundings, port: u16, door: Result<(SocketAddr, By), &str>)
     }
     match door {
         Ok((at, by)) if is_public(at.ip()) => Verdict::Open { at, by },
-        Ok((at, _)) => Verdict::Carrier { address: at.ip() },
-        Err(why) => Verdict::Closed {
-            why: why.to_owned(),
+        Ok((at, _)) => Verdict::Carrier {
+            address: Some(at.ip()),
         },
+        Err(Shut::Behind(address)) => Verdict::Carrier { address },
+        Err(Shut::Why(why)) => Verdict::Closed { why },
     }
 }
 
@@ -424,28 +455,28 @@ async fn step(
         Some(open) => open.renew().await,
         None => Err(String::new()),
     };
-    let mut why = String::new();
+    let mut shut = Shut::Why(String::new());
     if renewed.is_err() {
         *door = None;
         match around.gateway {
             Some(gateway) => match ask(gateway, port).await {
                 Ok(open) => *door = Some(open),
-                Err(error) => why = error,
+                Err(why) => shut = why,
             },
-            None => why = "this machine has no router".to_owned(),
+            None => shut = Shut::Why("this machine has no router".to_owned()),
         }
     }
     let found = match &door {
         Some(open) => Ok((open.at(), open.by())),
-        None => Err(why.as_str()),
+        None => Err(shut),
     };
     let mut wait = door.as_ref().map_or(AGAIN, Door::renew_after);
     let mut found = judge(around, port.get(), found);
     if found.endpoint().is_none()
-        && let Some((at, renew)) = pinhole(around, port).await
+        && let Some((at, by, renew)) = pinhole(around, port).await
     {
         wait = wait.min(renew);
-        found = Verdict::Open { at, by: By::Pcp };
+        found = Verdict::Open { at, by };
     }
     verdict.send_if_modified(|old| {
         let changed = *old != found;
@@ -503,13 +534,15 @@ mod tests {
             let carrier = judge(&home, 51820, Ok(door(behind)));
             assert_eq!((carrier.as_str(), carrier.endpoint()), ("carrier", None));
         }
-        let closed = judge(&home, 51820, Err("no answer"));
+        let unknown = judge(&home, 51820, Err(behind(ip("0.0.0.0"))));
+        assert_eq!(unknown, Verdict::Carrier { address: None });
+        let closed = judge(&home, 51820, Err(Shut::Why("no answer".to_owned())));
         assert_eq!((closed.as_str(), closed.endpoint()), ("closed", None));
         let rented = Surroundings {
             addresses: vec![ip("8.8.8.8")],
             ..Surroundings::default()
         };
-        let public = judge(&rented, 51820, Err("no answer"));
+        let public = judge(&rented, 51820, Err(Shut::Why("no answer".to_owned())));
         assert_eq!(public.endpoint().as_deref(), Some("8.8.8.8:51820"));
     }
 }

@@ -77,8 +77,6 @@ pub(super) struct Task {
     shared: Arc<Shared>,
     ends: Ends,
     names: HashMap<u8, String>,
-    /// Where devices are now, not yet in the store.
-    moved: HashMap<u8, SocketAddr>,
     buffer: Vec<u8>,
     out: Outcome,
 }
@@ -97,7 +95,6 @@ impl Task {
             shared: Arc::new(Shared::new(stack)),
             ends,
             names: HashMap::new(),
-            moved: HashMap::new(),
             buffer: vec![0; DATAGRAM_MAX],
             out: Outcome::default(),
         }
@@ -126,7 +123,6 @@ impl Task {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = tick.tick() => {
                     self.tunnels.tick(&mut self.out);
-                    self.save_places();
                 }
                 command = self.ends.commands.recv() => match command {
                     Some(Command::Close(done)) => {
@@ -173,7 +169,6 @@ impl Task {
         self.pump().await;
         self.tunnels.remove(number);
         self.names.remove(&number);
-        self.moved.remove(&number);
     }
 
     /// Takes what has come, at most a batch of it.
@@ -190,7 +185,8 @@ impl Task {
         for (number, packet) in self.out.packets.drain(..) {
             stack.receive(number, packet);
         }
-        self.moved.extend(self.out.moved.drain(..));
+        drop(stack);
+        self.save_places();
     }
 
     /// Lets streams send until they have nothing more, taking answers in between, and hands new ones on.
@@ -239,11 +235,11 @@ impl Task {
 
     /// Writes down where devices are, so that a restart can greet them.
     fn save_places(&mut self) {
-        if self.moved.is_empty() {
+        if self.out.moved.is_empty() {
             return;
         }
         let named = |(number, place)| Some((self.names.get(&number)?.clone(), place));
-        let places: Vec<_> = self.moved.drain().filter_map(named).collect();
+        let places: Vec<_> = self.out.moved.drain(..).filter_map(named).collect();
         let store = self.ends.store.clone();
         tokio::spawn(async move {
             if let Err(error) = store.mesh().moved(places).await {

@@ -36,6 +36,7 @@ function makeControl(delay_ms) {
     session: { signed_in: true, scope: 'owner', private: true, claimable: false, https_port: 8443, authority: { sha256: '00', words: 'babab lusob' } },
     devices: [{ id: 'd', name: 'iPhone, Safari', scope: 'chat', seen_at: 1, seen_from: '192.168.1.8' }],
     keys: [{ id: 'k', name: 'Editor', scope: 'infer', seen_at: null, seen_from: null }],
+    tunnels: [],
     pairing: null,
     allowed: true,
     decided: null,
@@ -71,6 +72,7 @@ async function handle(store, control, request, response) {
   if (kind === 'session') return send(response, control.session);
   if (kind === 'devices' || kind === 'keys') return send(response, { [kind]: control[kind] });
   if (kind === 'pair') return send(response, id ? { state: control.allowed ? 'in' : 'waiting' } : { id: 'p', secret: 's', digits: '481 294' }, id ? 200 : 201);
+  if (kind === 'mesh') return meshRoute(control, request, response, verb, body);
   if (kind === 'pairing') return pairingRoute(control, request, response, id, body);
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'starter') return send(response, starterOf(store, body));
@@ -81,6 +83,15 @@ async function handle(store, control, request, response) {
   if (kind === 'turns') return turnRoute(store, request, response, id, verb);
   if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
   return fail(response, 404, 'not_found', 'there is no such route');
+}
+
+function meshRoute(control, request, response, device, body) {
+  if (request.method === 'DELETE') control.tunnels = control.tunnels.filter((one) => one !== device);
+  if (request.method !== 'POST') return send(response, { enabled: true, failure: null, peers: control.tunnels.map((one) => ({ device: one, handshake_s: 3 })) });
+  control.tunnels.push(body.device);
+  const code = (endpoint) => ({ endpoint, settings: `[Interface]\nPrivateKey = K\n[Peer]\nEndpoint = ${endpoint}\n`, picture: { size: 3, path: 'M1 1h1v1h-1z' } });
+  const verdict = { state: 'open', endpoint: '8.8.4.4:51820', by: 'PCP' };
+  return send(response, { device: body.device, address: '10.77.0.2', own_address: '10.77.0.1', home: code('192.168.1.2:51820'), anywhere: code('8.8.4.4:51820'), verdict }, 201);
 }
 
 function pairingRoute(control, request, response, id, body) {

@@ -43,3 +43,22 @@ test('the owner allows the digits that the page shows', () =>
     await page.waitForSelector('button >> text=Pair a device');
     assert.deepEqual(mock.control.decided, { allow: true, digits: '481 294' });
   }));
+
+test('a device gets a tunnel: one code for anywhere, one for home, shown once', () =>
+  withPage(mock.base, { screen: 'phone' }, async (page) => {
+    await page.goto(`${mock.base}#/devices`);
+    await page.click('button >> text=From anywhere');
+    await page.waitForSelector('h2 >> text=Scan this with the WireGuard app');
+    const file = () => page.locator('a[download]').getAttribute('href').then(decodeURIComponent);
+    assert.match(await file(), /Endpoint = 8\.8\.4\.4:51820/);
+    await page.click('button >> text=At home');
+    assert.match(await file(), /Endpoint = 192\.168\.1\.2:51820/);
+    await page.waitForSelector('text=http://10.77.0.1/app');
+    await assertAccessible(page);
+    await assertNoSideways(page);
+    await page.click('button >> text=Done');
+    assert.equal(await page.locator('a[download]').count(), 0);
+    await page.click('button >> text=Remove tunnel');
+    await page.waitForSelector('button >> text=From anywhere');
+    assert.deepEqual(mock.control.tunnels, []);
+  }));

@@ -70,6 +70,35 @@ export const keys = async (): Promise<Device[]> => (await json<{ keys: Device[] 
 export const addKey = async (name: string): Promise<string> => (await json<{ key: string }>('POST', 'keys', { name })).key;
 export const removeKey = async (id: string): Promise<void> => void (await send('DELETE', `keys/${id}`));
 
+interface Code {
+  endpoint: string;
+  settings: string;
+  picture: { size: number; path: string } | null;
+}
+
+export interface Verdict {
+  state: 'looking' | 'not_asked' | 'named' | 'public' | 'open' | 'carrier' | 'closed';
+  endpoint: string | null;
+}
+
+/** A tunnel as it is shown once. */
+export interface Tunnel {
+  own_address: string;
+  home: Code | null;
+  anywhere: Code | null;
+  verdict: Verdict;
+}
+
+export interface Mesh {
+  enabled: boolean;
+  failure: string | null;
+  peers: { device: string; handshake_s: number | null }[];
+}
+
+export const mesh = (): Promise<Mesh> => json('GET', 'mesh');
+export const addTunnel = (device: string): Promise<Tunnel> => json('POST', 'mesh/peers', { device });
+export const removeTunnel = async (id: string): Promise<void> => void (await send('DELETE', `mesh/peers/${id}`));
+
 /** A name for this device that its owner recognises in the list. */
 export function deviceName(agent: string): string {
   const system = /iPhone|iPad|Android|Windows|Macintosh|CrOS|Linux/.exec(agent)?.[0] ?? '';

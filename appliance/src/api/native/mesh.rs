@@ -18,7 +18,9 @@ fn verdict(verdict: &MeshVerdict) -> Value {
     let mut view = json!({ "state": verdict.as_str(), "endpoint": verdict.endpoint() });
     match verdict {
         MeshVerdict::Open { by, .. } => view["by"] = json!(by.as_str()),
-        MeshVerdict::Carrier { address } => view["address"] = json!(address.to_string()),
+        MeshVerdict::Carrier { address } => {
+            view["address"] = json!(address.map(|ip| ip.to_string()))
+        }
         MeshVerdict::Closed { why } => view["why"] = json!(why),
         _ => {}
     }
@@ -119,5 +121,71 @@ pub(in super::super) async fn remove(
     Ok(answer(
         StatusCode::OK,
         &json!({ "deleted": true, "id": device }),
+    ))
+}
+
+/// `GET /onebit/headscale`
+pub(in super::super) async fn headscale(
+    State(app): State<App>,
+) -> Result<Response, Failure<OpenAi>> {
+    let (version, nodes) = app.headscale_nodes().await?;
+    let nodes: Vec<Value> = nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "id": node.id,
+                "name": node.name,
+                "user": node.user,
+                "addresses": node.addresses,
+                "online": node.online,
+            })
+        })
+        .collect();
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "version": version, "nodes": nodes }),
+    ))
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct InviteBody {
+    user: String,
+}
+
+impl Wire for InviteBody {
+    type Dialect = OpenAi;
+}
+
+/// `POST /onebit/headscale/invitations`: the answer holds the key, once; its picture shows server and key to a camera,
+/// whose app has to be told both.
+pub(in super::super) async fn invite(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Body(body): Body<InviteBody>,
+) -> Result<Response, Failure<OpenAi>> {
+    let from = peer.transport.address();
+    let made = app.headscale_invite(&body.user, from).await?;
+    let picture = trust::qr::path(&format!("{}\n{}", made.server, made.key)).ok();
+    Ok(answer(
+        StatusCode::CREATED,
+        &json!({
+            "server": made.server,
+            "key": made.key,
+            "expires_in_min": made.minutes,
+            "picture": picture.map(|(size, path)| json!({ "size": size, "path": path })),
+        }),
+    ))
+}
+
+/// `DELETE /onebit/headscale/nodes/{id}`: the device has to come in anew.
+pub(in super::super) async fn expire(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure<OpenAi>> {
+    app.headscale_expire(&id, peer.transport.address()).await?;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "deleted": true, "id": id }),
     ))
 }

@@ -61,7 +61,7 @@ fn verdict() -> Value {
         ("state", words(&states)),
         ("endpoint", maybe(text())),
         ("by?", text()),
-        ("address?", text()),
+        ("address?", maybe(text())),
         ("why?", text()),
     ])
 }
@@ -148,6 +148,7 @@ pub(super) fn describe() -> Part {
         .writes(let_in()),
     ];
     operations.extend(pairing());
+    operations.extend(mesh());
     operations.extend([
         Operation::get("/onebit/devices", "The paired devices")
             .writes(object([("devices", list(credential()))])),
@@ -175,42 +176,6 @@ pub(super) fn describe() -> Part {
             ]))
             .creates(key()),
         Operation::delete("/onebit/keys/{id}", "Removes a key").writes(deleted()),
-        Operation::get(
-            "/onebit/mesh",
-            "The tunnels of devices, and how far they reach",
-        )
-        .writes(object([
-            ("enabled", truth()),
-            ("running", truth()),
-            ("failure", maybe(text())),
-            ("port", whole()),
-            ("public_key", text()),
-            ("addresses", list(text())),
-            ("home", maybe(text())),
-            ("anywhere", verdict()),
-            ("peers", list(tunnel())),
-        ])),
-        Operation::post(
-            "/onebit/mesh/peers",
-            "Gives a device a tunnel and shows its private key once",
-        )
-        .takes_form(object([
-            ("device?", maybe(text())),
-            ("name?", maybe(text())),
-        ]))
-        .creates(object([
-            ("device", text()),
-            ("address", text()),
-            ("own_address", text()),
-            ("home", maybe(settings())),
-            ("anywhere", maybe(settings())),
-            ("verdict", verdict()),
-        ])),
-        Operation::delete(
-            "/onebit/mesh/peers/{device}",
-            "Takes a device's tunnel away; the device stays",
-        )
-        .writes(deleted()),
         Operation::get("/onebit/persons", "The persons of this appliance")
             .writes(object([("persons", list(person()))])),
         Operation::post("/onebit/persons", "Adds a person")
@@ -276,5 +241,81 @@ fn pairing() -> Vec<Operation> {
         Operation::post("/onebit/pair/{id}", "A device asks how its pairing stands")
             .takes_form(object([("secret", text()), ("token?", truth())]))
             .writes(let_in()),
+    ]
+}
+
+fn mesh() -> Vec<Operation> {
+    let deleted = || object([("deleted", truth()), ("id", text())]);
+    vec![
+        Operation::get(
+            "/onebit/mesh",
+            "The tunnels of devices, and how far they reach",
+        )
+        .writes(object([
+            ("enabled", truth()),
+            ("running", truth()),
+            ("failure", maybe(text())),
+            ("port", whole()),
+            ("public_key", text()),
+            ("addresses", list(text())),
+            ("home", maybe(text())),
+            ("anywhere", verdict()),
+            ("peers", list(tunnel())),
+        ])),
+        Operation::post(
+            "/onebit/mesh/peers",
+            "Gives a device a tunnel and shows its private key once",
+        )
+        .takes_form(object([
+            ("device?", maybe(text())),
+            ("name?", maybe(text())),
+        ]))
+        .creates(object([
+            ("device", text()),
+            ("address", text()),
+            ("own_address", text()),
+            ("home", maybe(settings())),
+            ("anywhere", maybe(settings())),
+            ("verdict", verdict()),
+        ])),
+        Operation::delete(
+            "/onebit/mesh/peers/{device}",
+            "Takes a device's tunnel away; the device stays",
+        )
+        .writes(deleted()),
+        Operation::get("/onebit/headscale", "The devices of the owner's Headscale").writes(object(
+            [
+                ("version", maybe(text())),
+                (
+                    "nodes",
+                    list(object([
+                        ("id", text()),
+                        ("name", text()),
+                        ("user", text()),
+                        ("addresses", list(text())),
+                        ("online", truth()),
+                    ])),
+                ),
+            ],
+        )),
+        Operation::post(
+            "/onebit/headscale/invitations",
+            "A key that lets one device into the owner's Headscale, shown once",
+        )
+        .takes_form(object([("user", text())]))
+        .creates(object([
+            ("server", text()),
+            ("key", text()),
+            ("expires_in_min", whole()),
+            (
+                "picture",
+                maybe(object([("size", whole()), ("path", text())])),
+            ),
+        ])),
+        Operation::delete(
+            "/onebit/headscale/nodes/{id}",
+            "Ends a device's session in the owner's Headscale",
+        )
+        .writes(deleted()),
     ]
 }
