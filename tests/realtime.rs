@@ -222,3 +222,59 @@ fn a_typed_question_is_answered_as_text_and_can_be_cancelled() {
     );
     assert_eq!(ended["output"][0]["role"], "assistant");
 }
+
+/// Frames of every wrong kind, one socket each: lengths that lie, kinds that are none, no mask, broken text, pieces that
+/// never end. The socket may end; the appliance goes on and takes no memory for what was only announced.
+#[test]
+fn noise_in_frames_ends_their_socket_at_most() {
+    let app = App::shared();
+    let mut seed = 7_u64;
+    let mut next = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for round in 0..300 {
+        let mut socket = Socket::open(app.address(), "/logs/stream", "").unwrap();
+        let mut bytes = Vec::new();
+        for _ in 0..=next(4) {
+            let mut frame = vec![next(256) as u8, 0];
+            if next(3) == 0 {
+                frame[0] = 0x81; // a whole text
+            }
+            let length = next(300);
+            let claimed = match next(4) {
+                0 => u64::MAX >> next(20),
+                1 => next(1 << 40),
+                _ => length,
+            };
+            let masked = if next(4) == 0 { 0 } else { 0x80 };
+            match claimed {
+                0..126 => frame[1] = masked | claimed as u8,
+                126..65536 if next(2) == 0 => {
+                    frame[1] = masked | 126;
+                    frame.extend((claimed as u16).to_be_bytes());
+                }
+                _ => {
+                    frame[1] = masked | 127;
+                    frame.extend(claimed.to_be_bytes());
+                }
+            }
+            frame.extend((0..4 + length).map(|_| next(256) as u8));
+            bytes.extend(frame);
+        }
+        socket.send_bytes(&bytes);
+        if round % 100 == 99 {
+            assert_eq!(app.client().get("/health").status, 200, "after {round}");
+        }
+    }
+    let mut socket = Socket::open(app.address(), "/logs/stream", "").unwrap();
+    socket.send(r#"{"type":"logs.subscribe","after_seq":null}"#);
+    let told = socket.next();
+    let entries = told["entries"].as_array().unwrap();
+    let panics = entries
+        .iter()
+        .filter(|entry| entry["line"].as_str().unwrap().contains("panicked"));
+    assert_eq!(panics.count(), 0);
+}

@@ -60,6 +60,15 @@ impl Socket {
         self.0.write_all(&frame).expect("the frame is sent");
     }
 
+    /// Sends bytes that may be no frame, says that there is nothing more, and waits until the other side is done with
+    /// them.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        // The other side may have ended it in the middle: that is an answer too.
+        let _ = self.0.write_all(bytes);
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+        self.until_broken();
+    }
+
     /// Reads until the other side ends it, however.
     pub(crate) fn until_broken(&mut self) {
         let mut bytes = [0; 4096];

@@ -41,6 +41,7 @@ impl App {
         let mut names: Vec<String> = std::iter::once(own).chain(system).collect();
         names.dedup();
         names.extend(self.config().server.allowed_hosts.iter().cloned());
+        names.extend(self.tailnet().map(|net| net.name));
         names
     }
 
@@ -105,6 +106,7 @@ impl App {
         let mut last = None;
         loop {
             tick.tick().await;
+            self.look_for_tailnet().await;
             let refreshed = self.own_addresses().and_then(|own| {
                 let certificates = self.trust().certificates();
                 Ok(certificates.refresh(&own, &self.names())?)

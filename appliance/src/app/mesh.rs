@@ -1,7 +1,8 @@
 //! Tunnels for devices: made, listed, taken away, and cut when their device is revoked.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -10,6 +11,7 @@ use crate::config::MeshConfig;
 use crate::domain::CredentialKind;
 use crate::host::network;
 use crate::mesh::headscale::{Headscale, Invitation, Node};
+use crate::mesh::tailnet::{self, Tailnet};
 use crate::mesh::{Look, Mesh, MeshStream, Peer, Secret, Surroundings, Verdict};
 use crate::store::Store;
 
@@ -18,6 +20,9 @@ const KEY_FILE: &str = "mesh-key";
 
 /// Ports inside beside the appliance's own: what a browser tries when none is typed.
 const USUAL_PORTS: [u16; 2] = [80, 443];
+
+/// The tailnet that this machine is in, as it was when it was last looked for.
+pub(super) type KnownTailnet = Mutex<Option<Tailnet>>;
 
 /// Whose tunnel is made.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct MeshStatus {
     pub home: Option<String>,
     /// Whether phones get through from anywhere.
     pub verdict: Verdict,
+    /// The tailnet that this machine is in already.
+    pub tailnet: Option<Tailnet>,
     /// All tunnels.
     pub peers: Vec<Peer>,
 }
@@ -202,6 +209,29 @@ impl App {
         Ok(access.audit(event, &name, from).await?)
     }
 
+    /// The tailnet that this machine is in.
+    pub(super) fn tailnet(&self) -> Option<Tailnet> {
+        let known = self.inner.tailnet.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks whether this machine is in a tailnet, whose name for it is then one of ours.
+    pub(super) async fn look_for_tailnet(&self) {
+        let found = tailnet::look(Path::new(tailnet::SOCKET)).await;
+        let mut known = self
+            .inner
+            .tailnet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *known != found {
+            tracing::info!(
+                name = found.as_ref().map(|net| net.name.as_str()),
+                "tailnet"
+            );
+            *known = found;
+        }
+    }
+
     fn headscale(&self) -> Result<Headscale, AppError> {
         let set = &self.config().headscale;
         let fetch = self.inner.means.fetch.clone();
@@ -256,6 +286,7 @@ impl App {
             addresses: self.mesh_addresses()?,
             home: mesh.home(&network::addresses()),
             verdict: mesh.verdict(),
+            tailnet: self.tailnet(),
             peers: mesh.peers(&secret).await?,
         })
     }

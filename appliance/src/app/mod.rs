@@ -163,6 +163,7 @@ struct Inner {
     gpus: Vec<Gpu>,
     trust: Trust,
     mesh: Mesh,
+    tailnet: mesh::KnownTailnet,
     reach: access::Addresses,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
@@ -236,6 +237,7 @@ impl App {
         let inner = Inner {
             trust: Trust::new(store.clone(), config.trust.clone()),
             mesh: mesh::open(&store, &config.mesh, config.fetch.offline),
+            tailnet: mesh::KnownTailnet::default(),
             reach: access::Addresses::default(),
             config,
             store,

@@ -118,6 +118,9 @@ async fn status(client: &Client, json: bool) -> Result<(), Failed> {
     if let Some(why) = status["failure"].as_str() {
         println!("the mesh is closed: {why}");
     }
+    if let Some(name) = status["tailnet"]["name"].as_str() {
+        println!("in a tailnet as {name}; its devices reach this machine by that name");
+    }
     let peers = status["peers"].as_array().cloned().unwrap_or_default();
     if peers.is_empty() {
         println!("no device has a tunnel; give one with `onebit mesh add NAME`");

@@ -9,6 +9,7 @@ mod error;
 pub mod headscale;
 mod netstack;
 mod ports;
+pub mod tailnet;
 mod task;
 mod wireguard;
 

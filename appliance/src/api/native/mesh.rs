@@ -59,6 +59,7 @@ pub(in super::super) async fn status(State(app): State<App>) -> Result<Response,
             "addresses": status.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "home": status.home,
             "anywhere": verdict(&status.verdict),
+            "tailnet": status.tailnet.map(|net| json!({ "name": net.name, "addresses": net.addresses })),
             "peers": peers,
         }),
     ))

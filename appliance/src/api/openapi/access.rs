@@ -260,6 +260,10 @@ fn mesh() -> Vec<Operation> {
             ("addresses", list(text())),
             ("home", maybe(text())),
             ("anywhere", verdict()),
+            (
+                "tailnet",
+                maybe(object([("name", text()), ("addresses", list(text()))])),
+            ),
             ("peers", list(tunnel())),
         ])),
         Operation::post(
