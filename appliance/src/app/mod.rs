@@ -5,6 +5,7 @@
 
 mod access;
 mod affinity;
+mod agents;
 mod answer;
 pub mod backup;
 mod bench;
@@ -67,6 +68,7 @@ use crate::trust::Trust;
 
 pub use access::Reach;
 use affinity::{Affinity, Trail};
+pub use agents::{AgentRun, BroughtAgents, Transcript};
 pub use answer::Answer;
 pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, TextPerplexity};
 use chat::{Begun, Journey, count_words, input_bytes};

@@ -1,6 +1,7 @@
 //! Plain data that every layer shares. No serde, no I/O, no clock: wire formats belong to `api`,
 //! rows to `store`, so that neither can leak into the other.
 
+pub mod agent;
 pub mod chat;
 pub mod credential;
 pub mod document;
@@ -12,6 +13,10 @@ pub mod peer;
 pub mod policy;
 pub mod speech;
 
+pub use agent::{
+    Agent, AgentTool, Approval, Danger, Decision, Finding, FoundFile, McpServer, Note, Run,
+    RunEvent, RunLimits, RunRequest, RunStatus, ServerReach, ServerStatus,
+};
 pub use chat::{
     ChatEvent, ChatRequest, Finish, FinishReason, Input, Limits, Message, Overflow, Piece, Role,
     Sampling, Shape, Stats, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
