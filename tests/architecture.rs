@@ -56,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("process::Command", &["process"]),
     ("Command::new(", &["process"]),
     ("reqwest::", &["fetch"]),
+    ("rmcp::", &["agents/mcp", "api/mcp"]),
     ("symphonia::", &["sound/"]),
     ("onebit_kernels::", &["engines/", "app/", "cli/"]),
 ];

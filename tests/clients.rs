@@ -204,7 +204,7 @@ fn random_schemas_are_kept() {
 #[ignore = "needs the Claude Code package; tests/run --full installs it"]
 fn claude_code_does_a_scripted_job() {
     let folder = tempfile::tempdir().expect("a folder");
-    let app = scripted(folder.path());
+    let app = scripted(folder.path(), &[]);
     let home = folder.path().join("home");
     let work = folder.path().join("work");
     for new in [&home, &work] {
@@ -255,7 +255,7 @@ fn claude_code_does_a_scripted_job() {
 }
 
 /// An appliance whose only model is answered by the fake engine, which plays llama-server.
-fn scripted(folder: &Path) -> App {
+pub(crate) fn scripted(folder: &Path, arguments: &[&str]) -> App {
     let data = folder.join("data");
     let engine = data.join("engines/llama-server/current");
     std::fs::create_dir_all(&engine).expect("a folder");
@@ -282,7 +282,7 @@ fn scripted(folder: &Path) -> App {
         store.models().put(&model).await.expect("a row");
     });
     drop(runtime);
-    App::start(&data, &[])
+    App::start(&data, arguments)
 }
 
 #[test]

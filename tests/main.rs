@@ -25,6 +25,7 @@ mod pull; // models from a mirror that cuts, lies and dies
 
 // The program as a server.
 mod access; // what a stranger sees, pairing, persons, keys
+mod agents; // tasks worked through with tools, asked about, stopped, taken up again
 mod anthropic; // messages, their events and their token count
 mod backup; // one file of everything, made while the appliance runs
 mod bad_requests; // every refusal, in the dialect's shape, and the process lives on
@@ -43,6 +44,7 @@ mod kills; // documents while the appliance dies
 mod lemonade; // models, pulls, policies and the log, below four prefixes
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
 mod mesh; // a phone's tunnel: WireGuard in user space, from the same house and through a router
+mod mcp; // our own server, and servers that mean harm
 mod network; // its name, certificate and pairing, as another machine finds them
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams

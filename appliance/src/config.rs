@@ -3,6 +3,7 @@
 //! The only module that reads the environment. The others take their own section and know nothing of
 //! where it came from.
 
+mod agents;
 mod hub;
 mod mesh;
 mod ternary;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use agents::AgentsConfig;
 pub use hub::HubConfig;
 pub use mesh::{HeadscaleConfig, MeshConfig};
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
@@ -49,6 +51,8 @@ pub struct Config {
     pub hub: HubConfig,
     /// The library of documents.
     pub documents: DocumentsConfig,
+    /// Agents and what they may touch.
+    pub agents: AgentsConfig,
     /// Where newer versions come from.
     pub update: UpdateConfig,
     /// What is logged.

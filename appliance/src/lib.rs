@@ -6,6 +6,7 @@
 //! `cli` and `api` → `app` → `engines` → `store`, `process`, `fetch`; `domain` and `error` are plain data
 //! that all of them share.
 
+pub mod agents;
 pub mod api;
 pub mod app;
 pub mod cli;

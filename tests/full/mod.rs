@@ -1,5 +1,6 @@
 //! Minutes of work on the real model: `tests/run --full`.
 
+mod agents; // sixty tasks that need a tool
 mod engines; // real engines behind our own routes
 mod kills; // two hundred deaths while documents are read
 mod parity; // the same next token as llama.cpp

@@ -18,6 +18,7 @@ mod health;
 mod lane;
 mod lemonade;
 mod llamacpp;
+mod mcp;
 mod metrics;
 mod mine;
 mod native;

@@ -1,6 +1,7 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
 mod mesh;
+mod agents;
 mod prefixed;
 
 use axum::Router;
@@ -80,6 +81,7 @@ fn table() -> Vec<Route> {
     let mut table = single();
     table.extend(prefixed::routes());
     table.extend(mesh::routes());
+    table.extend(agents::routes());
     table
 }
 

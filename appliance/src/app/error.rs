@@ -38,6 +38,9 @@ pub enum AppError {
     /// A hub's or the disk's reason.
     #[error(transparent)]
     Catalog(#[from] super::catalog::CatalogError),
+    /// An agent's reason.
+    #[error(transparent)]
+    Agent(#[from] crate::agents::AgentError),
     /// The library's reason.
     #[error(transparent)]
     Documents(#[from] super::documents::LibraryError),
@@ -197,6 +200,7 @@ impl Failing for AppError {
             AppError::Mesh(error) => error.kind(),
             AppError::Headscale(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
+            AppError::Agent(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
             AppError::Sound(error) => error.kind(),
             AppError::NoSpeechModel { .. } => Kind::Conflict,
@@ -235,6 +239,7 @@ impl Failing for AppError {
             AppError::Headscale(error) => error.code(),
             AppError::Engine(error) => error.code(),
             AppError::Store(error) => error.code(),
+            AppError::Agent(error) => error.code(),
             AppError::Documents(error) => error.code(),
             AppError::Sound(error) => error.code(),
             AppError::NoSpeechModel { .. } => Some("no_speech_model"),
@@ -288,6 +293,7 @@ impl Failing for AppError {
     fn retry_after_s(&self) -> Option<u32> {
         match self {
             AppError::Engine(error) => error.retry_after_s(),
+            AppError::Agent(error) => error.retry_after_s(),
             AppError::TooManyTurns(_) => Some(2),
             _ => None,
         }

@@ -23,6 +23,7 @@ mod error;
 mod facts;
 mod failures;
 mod flights;
+mod follow;
 mod foreign;
 mod hardware;
 pub mod journal;
@@ -74,10 +75,12 @@ pub use bench::{BenchPlan, Line as BenchLine, Report as BenchReport, Subject, Te
 use chat::{Begun, Journey, count_words, input_bytes};
 pub use details::Details;
 pub use doctor::check_up;
+use documents::{Mode, SearchRequest};
 pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
 pub use error::AppError;
 use flights::{Aboard, Flights, Pressure};
+use follow::Log;
 pub use hardware::{Activity, Hardware, ProgramFact};
 pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
@@ -106,6 +109,7 @@ use wish::carried;
 pub use wish::{RouteNote, Wish, carrying};
 
 // What `api` needs of the layers below, so that it depends on this one alone.
+pub use crate::agents::bundle::BUNDLE_BYTES_MAX;
 pub use crate::engines::EngineError;
 #[cfg(test)]
 pub(crate) use crate::engines::Load;
@@ -147,6 +151,7 @@ struct Inner {
     last_look: hardware::LastLook,
     tallies: tally::Tallies,
     turns: turns::Turns,
+    runs: agents::Runs,
     library: documents::Library,
     /// Computing threads, shared by engines and the library.
     threads: Arc<Threads>,
@@ -254,6 +259,7 @@ impl App {
             last_look: hardware::LastLook::default(),
             tallies: tally::Tallies::default(),
             turns: turns::Turns::default(),
+            runs: agents::Runs::default(),
             library: documents::Library::new(),
             threads,
             affinity: Affinity::default(),

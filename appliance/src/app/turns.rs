@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use tokio::sync::watch;
 
-use super::{Answer, App, AppError};
+use super::{Answer, App, AppError, Log};
 use crate::domain::{
     ChatEvent, ChatRequest, FinishReason, Input, Limits, Message, Overflow, PersonId, Role,
     Sampling, Shelf, Stats,
@@ -91,14 +91,11 @@ pub enum TurnEvent {
 pub struct Turn {
     /// The turn's name.
     pub id: String,
-    log: Arc<Log>,
+    shared: Arc<Shared>,
 }
 
-struct Log {
-    /// A std mutex: held for a push or a read, never across an await.
-    events: Mutex<Vec<TurnEvent>>,
-    /// (events so far, whether it has ended).
-    grown: watch::Sender<(usize, bool)>,
+struct Shared {
+    log: Log<TurnEvent>,
     stop: watch::Sender<bool>,
     person: PersonId,
     model: String,
@@ -153,7 +150,7 @@ impl Turns {
     }
 
     fn running(&self, person: &PersonId) -> Vec<RunningTurn> {
-        let mine = |entry: &&Entry| entry.ended.is_none() && entry.turn.log.person == *person;
+        let mine = |entry: &&Entry| entry.ended.is_none() && entry.turn.shared.person == *person;
         let view = |entry: &Entry| RunningTurn {
             id: entry.turn.id.clone(),
             chat: entry.chat.clone(),
@@ -166,45 +163,16 @@ impl Turns {
 impl Turn {
     /// The model that answers.
     pub fn model(&self) -> &str {
-        &self.log.model
+        &self.shared.model
     }
 
     /// Follows the events from number `from` on (0 is the first), each with its number.
     pub fn events(&self, from: usize) -> impl Stream<Item = (usize, TurnEvent)> + Send + use<> {
-        let log = Arc::clone(&self.log);
-        let grown = log.grown.subscribe();
-        stream::unfold((log, grown, from), |(log, mut grown, next)| async move {
-            loop {
-                let event = log
-                    .events
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get(next)
-                    .cloned();
-                if let Some(event) = event {
-                    return Some(((next, event), (log, grown, next + 1)));
-                }
-                let (count, ended) = *grown.borrow_and_update();
-                if next < count {
-                    continue;
-                }
-                if ended || grown.changed().await.is_err() {
-                    return None;
-                }
-            }
-        })
+        self.shared.log.from(from)
     }
 
     fn push(&self, event: TurnEvent) {
-        let mut events = self
-            .log
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        events.push(event);
-        let count = events.len();
-        drop(events);
-        self.log.grown.send_modify(|grown| grown.0 = count);
+        self.shared.log.push(event);
     }
 }
 
@@ -262,16 +230,15 @@ impl App {
             )
             .await?;
         let (stop, stopped) = watch::channel(false);
-        let log = Log {
-            events: Mutex::new(Vec::new()),
-            grown: watch::channel((0, false)).0,
+        let shared = Shared {
+            log: Log::new(),
             stop,
             person: person.clone(),
             model: answer.model.id.clone(),
         };
         let turn = Turn {
             id: new_id()?.to_string(),
-            log: Arc::new(log),
+            shared: Arc::new(shared),
         };
         self.inner.turns.add(&turn, &request.chat, &assistant.id);
         turn.push(TurnEvent::Started {
@@ -291,7 +258,7 @@ impl App {
             .inner
             .turns
             .get(id)
-            .filter(|turn| turn.log.person == *person);
+            .filter(|turn| turn.shared.person == *person);
         turn.ok_or_else(|| AppError::TurnNotFound(id.to_owned()))
     }
 
@@ -306,7 +273,7 @@ impl App {
     /// [`AppError::TurnNotFound`].
     pub fn stop_turn(&self, person: &PersonId, id: &str) -> Result<(), AppError> {
         let turn = self.find_turn(person, id)?;
-        turn.log.stop.send_replace(true);
+        turn.shared.stop.send_replace(true);
         Ok(())
     }
 
@@ -320,21 +287,15 @@ impl App {
             .map(|entry| entry.turn.clone())
             .collect();
         for turn in &turns {
-            turn.log.stop.send_replace(true);
+            turn.shared.stop.send_replace(true);
         }
         for turn in &turns {
-            // The sender lives in the turn that we hold.
-            let _ = turn
-                .log
-                .grown
-                .subscribe()
-                .wait_for(|(_, ended)| *ended)
-                .await;
+            turn.shared.log.ended().await;
         }
     }
 
     /// Writes the question and the empty answer, and names the chat after its first question.
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         person: &PersonId,
         chat: &str,
@@ -435,7 +396,7 @@ impl App {
             },
             None => TurnEvent::Stored(row),
         });
-        turn.log.grown.send_modify(|grown| grown.1 = true);
+        turn.shared.log.end();
         self.inner.turns.end(&turn.id);
     }
 
@@ -558,42 +519,5 @@ mod tests {
             format!("{}…", "x".repeat(TITLE_CHARS))
         );
         assert_eq!(title(" "), UNTITLED);
-    }
-
-    #[tokio::test]
-    async fn readers_start_anywhere_and_all_see_the_end() {
-        let log = Log {
-            events: Mutex::new(Vec::new()),
-            grown: watch::channel((0, false)).0,
-            stop: watch::channel(false).0,
-            person: PersonId::owner(),
-            model: "m".into(),
-        };
-        let turn = Turn {
-            id: "t".into(),
-            log: Arc::new(log),
-        };
-        let piece = |text: &str| {
-            TurnEvent::Chat(ChatEvent::Piece(crate::domain::Piece {
-                text: text.into(),
-                ..Default::default()
-            }))
-        };
-        turn.push(piece("a"));
-        let (early, late) = (turn.events(0), turn.events(1));
-        let writer = tokio::spawn({
-            let turn = turn.clone();
-            async move {
-                turn.push(piece("b"));
-                turn.push(piece("c"));
-                turn.log.grown.send_modify(|grown| grown.1 = true);
-            }
-        });
-        let (early, late) = tokio::join!(
-            early.map(|e| e.0).collect::<Vec<_>>(),
-            late.map(|e| e.0).collect::<Vec<_>>()
-        );
-        writer.await.unwrap();
-        assert_eq!((early, late), (vec![0, 1, 2], vec![1, 2]));
     }
 }

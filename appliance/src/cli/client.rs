@@ -81,6 +81,35 @@ impl Client {
         whole(self.call(Method::POST, path, body).await?).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failed> {
+        whole(self.send(Method::PATCH, path, Some(body)).await?).await
+    }
+
+    /// Posts a message of the Model Context Protocol; `None` where there is no answer to it.
+    pub(super) async fn message(
+        &self,
+        path: &str,
+        message: &Value,
+        version: Option<&str>,
+    ) -> Result<Option<Value>, Failed> {
+        let mut headers = vec![("accept", "application/json, text/event-stream")];
+        headers.extend(version.map(|version| ("mcp-protocol-version", version)));
+        let body = Full::new(Bytes::from(message.to_string()));
+        let response = self
+            .call_with(Method::POST, path, "application/json", &headers, body)
+            .await?;
+        let ok = response.status().is_success();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        if bytes.is_empty() && ok {
+            return Ok(None);
+        }
+        match serde_json::from_slice::<Value>(&bytes) {
+            Ok(answer) if ok || answer["jsonrpc"] == "2.0" => Ok(Some(answer)),
+            Ok(answer) => Err(refusal(&answer)),
+            Err(_) => Err(String::from_utf8_lossy(&bytes).into_owned().into()),
+        }
+    }
+
     /// Posts a form of text fields and one file, whose bytes go out as they are read.
     pub(super) async fn form(
         &self,
@@ -175,6 +204,21 @@ impl Client {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Failed>,
     {
+        self.call_with(method, path, kind, &[], body).await
+    }
+
+    async fn call_with<B>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        headers: &[(&str, &str)],
+        body: B,
+    ) -> Result<Response<Incoming>, Failed>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Failed>,
+    {
         let stream = TcpStream::connect(self.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -185,6 +229,9 @@ impl Client {
             .uri(path)
             .header("host", self.address.to_string())
             .header("content-type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -211,14 +258,35 @@ impl EventStream {
                     }
                 }
             }
-            match self.body.frame().await {
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
+            self.fill().await?;
+        }
+    }
+
+    /// Returns the name and the data of the next event.
+    pub(super) async fn next_named(&mut self) -> Result<(String, Value), Failed> {
+        let mut name = String::new();
+        loop {
+            if let Some(line) = self.line() {
+                if let Some(named) = line.strip_prefix("event: ") {
+                    named.clone_into(&mut name);
+                } else if let Some(data) = line.strip_prefix("data: ") {
+                    return Ok((name, serde_json::from_str(data)?));
                 }
-                None => return Err("the appliance ended the answer too early".into()),
+                continue;
             }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Failed> {
+        match self.body.frame().await {
+            Some(frame) => {
+                if let Ok(data) = frame?.into_data() {
+                    self.buffer.extend_from_slice(&data);
+                }
+                Ok(())
+            }
+            None => Err("the appliance ended the answer too early".into()),
         }
     }
 

@@ -5,6 +5,7 @@
     reason = "this is the part that talks to people"
 )]
 
+mod agent;
 mod backup;
 mod bench;
 mod chat;
@@ -17,6 +18,7 @@ mod engines;
 mod kernels;
 mod keys;
 mod mesh;
+mod mcp;
 mod models;
 mod openapi;
 mod pair;
@@ -113,6 +115,14 @@ enum Command {
     /// The library: add, list, search and ask documents.
     #[command(subcommand)]
     Docs(docs::DocsCommand),
+    /// Agents: give one a task, list them, and files of them.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// MCP: servers that agents may use; without a command, this appliance as a server on standard streams.
+    Mcp {
+        #[command(subcommand)]
+        command: Option<mcp::McpCommand>,
+    },
     /// Write down what is said in a recording.
     Transcribe(speech::TranscribeArgs),
     /// Say a text, into a sound file.
@@ -248,6 +258,8 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Starter { command } => starter::run(config, command, json).await,
         Command::Remote(args) => remote::run(config, args, json).await,
         Command::Docs(command) => docs::run(config, command, json).await,
+        Command::Agent(command) => agent::run(config, command, json).await,
+        Command::Mcp { command } => mcp::run(config, command, json).await,
         Command::Transcribe(args) => speech::transcribe(config, args, json).await,
         Command::Speak(args) => speech::speak(config, args, json).await,
         Command::Route(args) => route::run(config, args, json).await,

@@ -30,6 +30,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     let mut presence = Presence::take(&data)?;
     app.recover().await?;
     app.start_library().await?;
+    app.resume_runs().await?;
     let given = service::sockets()?;
     let server = if given.is_empty() {
         Server::bind(&listen).await?

@@ -76,6 +76,8 @@ pub enum ToolChoice {
     /// As it likes.
     #[default]
     Auto,
+    /// As it likes, and a call that it begins is made as the tool's schema says, where its engine can see to that.
+    Held,
     /// It must not: the tools are not shown to it.
     None,
     /// It must call one or more.

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005_measurements.sql"),
     include_str!("migrations/0006_access.sql"),
     include_str!("migrations/0007_mesh.sql"),
+    include_str!("migrations/0008_agents.sql"),
 ];
 
 /// How many steps a database has seen.

@@ -6,6 +6,7 @@
 //! a row beyond the person whose row it is.
 
 mod access;
+mod agents;
 mod answered;
 mod brought;
 mod chats;
@@ -19,6 +20,7 @@ mod models;
 mod notes;
 mod passages;
 mod responses;
+mod run_events;
 mod settings;
 mod snapshot;
 mod tail;
@@ -34,6 +36,7 @@ use crate::domain::Id;
 use crate::error::{Failing, Kind};
 
 pub use access::{Access, Kept, SecretHash};
+pub use agents::{Agents, OpenRun};
 pub use brought::BroughtMessage;
 pub use chats::{Chat, ChatChange, ChatQuery, Chats, NewMessage, StoredMessage};
 pub use choices::Choices;
@@ -213,6 +216,11 @@ impl Store {
     /// Chats and their messages.
     pub fn chats(&self) -> Chats<'_> {
         Chats(self)
+    }
+
+    /// Agents, their runs, and MCP servers.
+    pub fn agents(&self) -> Agents<'_> {
+        Agents(self)
     }
 
     /// Imported models.

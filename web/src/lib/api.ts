@@ -168,12 +168,12 @@ export const voices = async (): Promise<string[]> => (await json<{ voices: { id:
 export const earAddress = (): string => new URL('../v1/realtime?intent=transcription', ROOT).href.replace(/^http/, 'ws');
 
 export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
-  stream('POST', `chats/${id(chat)}/turns`, turn, '', signal);
+  streamed('POST', `chats/${id(chat)}/turns`, turn, '', signal);
 export const resumeTurn = (turn: string, after: string, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
-  stream('GET', `turns/${id(turn)}/events`, undefined, after, signal);
+  streamed('GET', `turns/${id(turn)}/events`, undefined, after, signal);
 export const stopTurn = async (turn: string): Promise<void> => void (await send('POST', `turns/${id(turn)}/stop`));
 
-async function stream(method: string, path: string, body: unknown, after: string, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> {
+export async function streamed(method: string, path: string, body: unknown, after: string, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> {
   const headers: Record<string, string> = { accept: 'text/event-stream' };
   if (after !== '') headers['last-event-id'] = after;
   const response = await send(method, path, body, { headers, signal });

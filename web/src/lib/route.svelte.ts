@@ -3,6 +3,7 @@
 export type Route =
   | { view: 'chat'; chat: string | null }
   | { view: 'documents' }
+  | { view: 'agents' }
   | { view: 'models' }
   | { view: 'system' }
   | { view: 'settings' }
@@ -11,7 +12,7 @@ export type Route =
 
 export function parseRoute(hash: string): Route {
   const [view, id] = hash.replace(/^#\/?/, '').split('/');
-  if (view === 'documents' || view === 'models' || view === 'system' || view === 'settings' || view === 'devices' || view === 'welcome') return { view };
+  if (view === 'documents' || view === 'agents' || view === 'models' || view === 'system' || view === 'settings' || view === 'devices' || view === 'welcome') return { view };
   return { view: 'chat', chat: view === 'chat' && id ? decodeURIComponent(id) : null };
 }
 

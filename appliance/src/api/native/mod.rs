@@ -2,15 +2,18 @@
 //! Errors have OpenAI's shape.
 
 pub(super) mod access;
+pub(super) mod agents;
 pub(super) mod chats;
 pub(super) mod choices;
 pub(super) mod doctor;
 pub(super) mod import;
 pub(super) mod library;
 pub(super) mod mesh;
+pub(super) mod mcp;
 pub(super) mod models;
 pub(super) mod pairing;
 pub(super) mod route;
+pub(super) mod runs;
 pub(super) mod settings;
 pub(super) mod starter;
 pub(super) mod stats;
@@ -181,6 +184,9 @@ pub(super) fn describe() -> Part {
         ],
     };
     part.operations.extend(route::describe());
+    part.operations.extend(agents::describe());
+    part.operations.extend(mcp::describe());
+    part.operations.extend(runs::describe());
     part
 }
 

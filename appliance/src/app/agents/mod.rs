@@ -3,31 +3,17 @@
 //! A run belongs to the appliance and not to the connection that asked for it. It writes its transcript into the
 //! store and its events into a log that any number of readers follow, and a restart goes on where it was.
 
-use futures_util::Stream;
+mod runs;
+mod servers;
+mod tools;
+mod world;
+
+pub use runs::AgentRun;
+pub(super) use runs::Runs;
 
 use super::{App, AppError};
-use crate::domain::{
-    Agent, AgentTool, McpServer, PersonId, Run, RunEvent, RunRequest, ServerStatus,
-};
-
-/// A handle on a run; clones share it.
-#[derive(Clone)]
-pub struct AgentRun {
-    /// The run's name.
-    pub id: String,
-}
-
-impl AgentRun {
-    /// The model that is asked.
-    pub fn model(&self) -> &str {
-        todo!()
-    }
-
-    /// Follows the events from number `from` on (0 is the first), each with its number.
-    pub fn events(&self, _from: usize) -> impl Stream<Item = (usize, RunEvent)> + Send + use<> {
-        futures_util::stream::empty()
-    }
-}
+use crate::agents::{AgentError, builtin, bundle};
+use crate::domain::{Agent, AgentTool, PersonId, Run, RunEvent};
 
 /// A run with its events as they are kept: pieces of text joined, each event with its Unix milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,72 +36,27 @@ pub struct BroughtAgents {
 }
 
 impl App {
-    /// Starts a run.
-    ///
-    /// # Errors
-    /// No such agent, chat, message or model; too many runs.
-    pub async fn start_run(
-        &self,
-        _person: &PersonId,
-        _request: RunRequest,
-    ) -> Result<AgentRun, AppError> {
-        todo!()
-    }
-
-    /// Finds a run that goes on or ended lately.
-    ///
-    /// # Errors
-    /// There is none, or it is somebody else's.
-    pub fn find_run(&self, _person: &PersonId, _id: &str) -> Result<AgentRun, AppError> {
-        todo!()
-    }
-
-    /// The run that goes on in a chat now.
-    pub fn run_of_chat(&self, _person: &PersonId, _chat: &str) -> Option<AgentRun> {
-        todo!()
-    }
-
-    /// Allows or refuses a call that waits; `call` is `None` for whichever waits.
-    ///
-    /// # Errors
-    /// Nothing waits under that name.
-    pub fn decide(
-        &self,
-        _person: &PersonId,
-        _run: &str,
-        _call: Option<&str>,
-        _allow: bool,
-    ) -> Result<(), AppError> {
-        todo!()
-    }
-
-    /// Stops a run; its answer stays as far as it came. Stopping one that has ended does nothing.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn cancel_run(&self, _person: &PersonId, _id: &str) -> Result<(), AppError> {
-        todo!()
-    }
-
     /// A person's runs, newest first; `chat` narrows them to one chat's.
     ///
     /// # Errors
     /// The store fails.
     pub async fn runs(
         &self,
-        _person: &PersonId,
-        _chat: Option<&str>,
-        _limit: usize,
+        person: &PersonId,
+        chat: Option<&str>,
+        limit: usize,
     ) -> Result<Vec<Run>, AppError> {
-        todo!()
+        Ok(self.inner.store.agents().runs(person, chat, limit).await?)
     }
 
     /// One run with what happened in it.
     ///
     /// # Errors
     /// There is none.
-    pub async fn transcript(&self, _person: &PersonId, _id: &str) -> Result<Transcript, AppError> {
-        todo!()
+    pub async fn transcript(&self, person: &PersonId, id: &str) -> Result<Transcript, AppError> {
+        let found = self.inner.store.agents().transcript(person, id).await?;
+        let (run, events) = found.ok_or_else(|| AgentError::NoRun(id.to_owned()))?;
+        Ok(Transcript { run, events })
     }
 
     /// Transcripts of all of a chat's runs, by the message that holds the answer (`run.message`).
@@ -124,10 +65,14 @@ impl App {
     /// The store fails.
     pub async fn transcripts_of_chat(
         &self,
-        _person: &PersonId,
-        _chat: &str,
+        person: &PersonId,
+        chat: &str,
     ) -> Result<Vec<Transcript>, AppError> {
-        todo!()
+        let mut all = Vec::new();
+        for run in self.runs(person, Some(chat), usize::MAX).await? {
+            all.push(self.transcript(person, &run.id).await?);
+        }
+        Ok(all)
     }
 
     /// All agents, built-in ones first.
@@ -135,47 +80,83 @@ impl App {
     /// # Errors
     /// The store fails.
     pub async fn agents(&self) -> Result<Vec<Agent>, AppError> {
-        todo!()
+        let mut all = builtin::all();
+        all.extend(self.inner.store.agents().all().await?);
+        Ok(all)
     }
 
     /// One agent.
     ///
     /// # Errors
     /// There is none of this name.
-    pub async fn agent(&self, _id: &str) -> Result<Agent, AppError> {
-        todo!()
+    pub async fn agent(&self, id: &str) -> Result<Agent, AppError> {
+        let found = self
+            .agents()
+            .await?
+            .into_iter()
+            .find(|agent| agent.id == id);
+        found.ok_or_else(|| AgentError::NoAgent(id.to_owned()).into())
     }
 
     /// Keeps an agent, new or changed.
     ///
     /// # Errors
     /// A built-in one, or one that is not as an agent must be.
-    pub async fn put_agent(&self, _agent: Agent) -> Result<(), AppError> {
-        todo!()
+    pub async fn put_agent(&self, agent: Agent) -> Result<(), AppError> {
+        own(&agent.id)?;
+        bundle::check(&agent).map_err(AgentError::BadAgent)?;
+        self.inner.store.agents().put(agent).await?;
+        Ok(())
     }
 
     /// Takes an agent away.
     ///
     /// # Errors
     /// A built-in one, or none of this name.
-    pub async fn remove_agent(&self, _id: &str) -> Result<(), AppError> {
-        todo!()
+    pub async fn remove_agent(&self, id: &str) -> Result<(), AppError> {
+        own(id)?;
+        match self.inner.store.agents().remove(id).await? {
+            true => Ok(()),
+            false => Err(AgentError::NoAgent(id.to_owned()).into()),
+        }
     }
 
     /// The owner's agents as a zip; `ids` narrows them, none means all.
     ///
     /// # Errors
     /// There is none of a name.
-    pub async fn export_agents(&self, _ids: &[String]) -> Result<Vec<u8>, AppError> {
-        todo!()
+    pub async fn export_agents(&self, ids: &[String]) -> Result<Vec<u8>, AppError> {
+        let mut all = self.inner.store.agents().all().await?;
+        for id in ids {
+            own(id)?;
+            if !all.iter().any(|agent| agent.id == *id) {
+                return Err(AgentError::NoAgent(id.clone()).into());
+            }
+        }
+        all.retain(|agent| ids.is_empty() || ids.contains(&agent.id));
+        Ok(bundle::write(&all).map_err(AgentError::BadBundle)?)
     }
 
     /// Brings agents in from a zip.
     ///
     /// # Errors
     /// It is no zip, or one that breaks the rules.
-    pub async fn import_agents(&self, _zip: Vec<u8>) -> Result<BroughtAgents, AppError> {
-        todo!()
+    pub async fn import_agents(&self, zip: Vec<u8>) -> Result<BroughtAgents, AppError> {
+        let read = tokio::task::spawn_blocking(move || bundle::read(&zip)).await;
+        let read = read.map_err(|panic| AgentError::BadBundle(panic.to_string()))?;
+        let (agents, errors) = read.map_err(AgentError::BadBundle)?;
+        let mut brought = BroughtAgents {
+            errors,
+            ..BroughtAgents::default()
+        };
+        for agent in agents {
+            let id = agent.id.clone();
+            match self.inner.store.agents().put(agent).await? {
+                true => brought.overwritten.push(id),
+                false => brought.imported.push(id),
+            }
+        }
+        Ok(brought)
     }
 
     /// All tools that an agent can be given, those of enabled MCP servers included.
@@ -183,67 +164,14 @@ impl App {
     /// # Errors
     /// The store fails.
     pub async fn agent_tools(&self) -> Result<Vec<AgentTool>, AppError> {
-        todo!()
+        self.tools_of(&PersonId::owner()).await
     }
+}
 
-    /// The owner's MCP servers.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn mcp_servers(&self) -> Result<Vec<McpServer>, AppError> {
-        todo!()
-    }
-
-    /// Adds an MCP server.
-    ///
-    /// # Errors
-    /// The name is taken or cannot be used ([`crate::error::Kind::Conflict`], `BadRequest`).
-    pub async fn add_mcp_server(&self, _server: McpServer) -> Result<(), AppError> {
-        todo!()
-    }
-
-    /// Takes an MCP server away, and stops it.
-    ///
-    /// # Errors
-    /// There is none of this name.
-    pub async fn remove_mcp_server(&self, _name: &str) -> Result<(), AppError> {
-        todo!()
-    }
-
-    /// Lets agents use a server, or no longer; one that is turned off is stopped.
-    ///
-    /// # Errors
-    /// There is none of this name.
-    pub async fn enable_mcp_server(&self, _name: &str, _enabled: bool) -> Result<(), AppError> {
-        todo!()
-    }
-
-    /// Says whether a server's tool may run without asking each time.
-    ///
-    /// # Errors
-    /// There is no server of this name.
-    pub async fn trust_mcp_tool(
-        &self,
-        _name: &str,
-        _tool: &str,
-        _trusted: bool,
-    ) -> Result<(), AppError> {
-        todo!()
-    }
-
-    /// What a server offers; starts it where it does not run.
-    ///
-    /// # Errors
-    /// None of this name (`NotFound`), turned off (`BadRequest`), or it cannot be reached (`EngineDown`).
-    pub async fn mcp_tools(&self, _name: &str) -> Result<Vec<AgentTool>, AppError> {
-        todo!()
-    }
-
-    /// How each server is; those that are turned off are not asked.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn mcp_status(&self) -> Result<Vec<ServerStatus>, AppError> {
-        todo!()
+/// Refuses what comes with the program.
+fn own(id: &str) -> Result<(), AgentError> {
+    match builtin::all().iter().any(|agent| agent.id == id) {
+        true => Err(AgentError::BuiltIn(id.to_owned())),
+        false => Ok(()),
     }
 }

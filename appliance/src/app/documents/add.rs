@@ -420,7 +420,7 @@ fn clean(name: &str) -> String {
 }
 
 /// The name of what an address holds; its type adds the extension that its path lacks.
-fn name_of(url: &str, content_type: &str) -> String {
+pub(super) fn name_of(url: &str, content_type: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
     let (host, last) = path.split_once('/').map_or((path, ""), |(host, rest)| {

@@ -123,6 +123,18 @@ impl App {
         }
     }
 
+    /// Vectors of texts by whichever embedder serves, each of length 1.
+    ///
+    /// # Errors
+    /// There is no embedder.
+    pub(in super::super) async fn directions(
+        &self,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<f32>>, AppError> {
+        let embedder = self.serving().await?;
+        self.vectors(&embedder, texts).await
+    }
+
     /// One vector of length one for each text.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ const OUTPUT_BYTES_MAX: usize = 160 << 20;
 
 impl App {
     /// The text of a kept file, or why there is none. Dropping the future ends the child.
-    pub(super) async fn extract(&self, file: &Path, name: &str) -> Result<Text, Trouble> {
+    pub(in super::super) async fn extract(&self, file: &Path, name: &str) -> Result<Text, Trouble> {
         let settings = &self.inner.config.documents;
         let mut spec = Spec::new("/proc/self/exe")
             .arg(SUBCOMMAND)

@@ -10,6 +10,7 @@ mod error;
 mod extraction;
 mod index;
 mod ingest;
+mod page;
 mod recognition;
 mod search;
 mod transfer;

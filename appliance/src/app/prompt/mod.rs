@@ -41,7 +41,9 @@ impl Templates {
     ) -> Result<Prompt, AppError> {
         let tools: &[Tool] = match request.tool_choice {
             ToolChoice::None => &[],
-            ToolChoice::Auto | ToolChoice::Required | ToolChoice::Named(_) => &request.tools,
+            ToolChoice::Auto | ToolChoice::Held | ToolChoice::Required | ToolChoice::Named(_) => {
+                &request.tools
+            }
         };
         let native = template.source.contains("tools");
         let family = if native || tools.is_empty() {

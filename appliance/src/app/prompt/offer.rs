@@ -31,11 +31,11 @@ pub(super) fn instructions(tools: &[Tool]) -> String {
     )
 }
 
-/// The shape of an answer that calls one of the tools; `None` where the model may decide.
+/// The shape of an answer that calls one of the tools, or may; `None` where the model may write what it likes.
 pub(super) fn shape(family: Family, tools: &[Tool], choice: &ToolChoice) -> Option<Shape> {
     let wanted: Vec<&Tool> = match choice {
         ToolChoice::Auto | ToolChoice::None => return None,
-        ToolChoice::Required => tools.iter().collect(),
+        ToolChoice::Held | ToolChoice::Required => tools.iter().collect(),
         ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
     };
     let key = match family {
@@ -63,8 +63,17 @@ pub(super) fn shape(family: Family, tools: &[Tool], choice: &ToolChoice) -> Opti
         .zip(&names)
         .map(|(tool, name)| format!("{name}: %json {}", call(tool)))
         .collect();
+    // Words are whatever does not begin as a call does.
+    let (start, words) = match (choice, family) {
+        (ToolChoice::Held, Family::Hermes) => ("words | ", "words: /(?s:([^<]|<[^t]|<t[^o]).*)/\n"),
+        (ToolChoice::Held, Family::Mistral) => ("words | ", "words: /(?s:([^\\[]|\\[[^T]).*)/\n"),
+        (ToolChoice::Held, Family::Llama3 | Family::Generic) => {
+            ("words | ", "words: /(?s:[^{].*)/\n")
+        }
+        _ => ("", ""),
+    };
     Some(Shape::Grammar(format!(
-        "start: {before}call{after}\ncall: {}\n{}\n",
+        "start: {start}{before}call{after}\ncall: {}\n{words}{}\n",
         names.join(" | "),
         rules.join("\n")
     )))
@@ -99,6 +108,10 @@ mod tests {
         assert!(lark.starts_with(
             "start: \"<tool_call>\\n\" call \"\\n</tool_call>\"\ncall: call_0 | call_1\n"
         ));
+        let Some(Shape::Grammar(lark)) = shape(Family::Hermes, &tools, &ToolChoice::Held) else {
+            panic!("no grammar")
+        };
+        assert!(lark.starts_with("start: words | \"<tool_call>") && lark.contains("words: /"));
         let Some(Shape::Grammar(lark)) =
             shape(Family::Llama3, &tools, &ToolChoice::Named("sum".into()))
         else {

@@ -116,7 +116,7 @@ fn offer(request: &ChatRequest, body: &mut Map<String, Value>) {
         };
         body.insert("tools".into(), request.tools.iter().map(tool).collect());
         let choice = match &request.tool_choice {
-            ToolChoice::Auto => "auto".into(),
+            ToolChoice::Auto | ToolChoice::Held => "auto".into(),
             ToolChoice::None => "none".into(),
             ToolChoice::Required => "required".into(),
             ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
