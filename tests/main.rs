@@ -43,8 +43,8 @@ mod kernels; // the GPU's kernels: compiled, checked, kept, set aside; a chat on
 mod kills; // documents while the appliance dies
 mod lemonade; // models, pulls, policies and the log, below four prefixes
 mod llamacpp; // the routes of llama.cpp's own server: text, tokens, grammars
-mod mesh; // a phone's tunnel: WireGuard in user space, from the same house and through a router
 mod mcp; // our own server, and servers that mean harm
+mod mesh; // a phone's tunnel: WireGuard in user space, from the same house and through a router
 mod network; // its name, certificate and pairing, as another machine finds them
 mod ollama; // the same by Ollama's names, in lines, with its refusals
 mod openai; // models, chat, completions, streams

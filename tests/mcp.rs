@@ -298,8 +298,19 @@ fn official_inspector_lists_and_calls_our_tools() {
     for target in [&http[..], &stdio[..]] {
         let listed = inspect(target, &["--method", "tools/list"]);
         let tools = listed["tools"].as_array().unwrap();
-        assert!(tools.iter().any(|tool| tool["name"] == "search_documents"), "{listed}");
-        let call = ["--method", "tools/call", "--tool-name", "chat", "--tool-arg", "prompt=hello", "max_tokens=3"];
+        assert!(
+            tools.iter().any(|tool| tool["name"] == "search_documents"),
+            "{listed}"
+        );
+        let call = [
+            "--method",
+            "tools/call",
+            "--tool-name",
+            "chat",
+            "--tool-arg",
+            "prompt=hello",
+            "max_tokens=3",
+        ];
         let said = inspect(target, &call);
         assert_eq!(said["content"][0]["text"], "t0 t1 t2 ", "{said}");
     }
@@ -314,27 +325,64 @@ fn official_servers_run_under_our_client() {
     let everything = packages().join("@modelcontextprotocol/server-everything/dist/index.js");
     let python = PathBuf::from(std::env::var_os("ONEBIT_TEST_PYTHON").expect("a Python"));
     for (name, command, args) in [
-        ("everything", "node".to_owned(), vec![everything.display().to_string(), "stdio".to_owned()]),
-        ("time", python.display().to_string(), vec!["-m".to_owned(), "mcp_server_time".to_owned()]),
+        (
+            "everything",
+            "node".to_owned(),
+            vec![everything.display().to_string(), "stdio".to_owned()],
+        ),
+        (
+            "time",
+            python.display().to_string(),
+            vec!["-m".to_owned(), "mcp_server_time".to_owned()],
+        ),
     ] {
-        let added = client.post("/onebit/mcp", &json!({"name": name, "command": command, "args": args}));
+        let added = client.post(
+            "/onebit/mcp",
+            &json!({"name": name, "command": command, "args": args}),
+        );
         assert_eq!(added.status, 201, "{}", added.text());
     }
     for (name, tool, arguments, holds) in [
-        ("everything", "echo", json!({"message": "hello there"}), "hello there"),
+        (
+            "everything",
+            "echo",
+            json!({"message": "hello there"}),
+            "hello there",
+        ),
         ("everything", "get-sum", json!({"a": 19, "b": 23}), "42"),
-        ("time", "get_current_time", json!({"timezone": "Asia/Tokyo"}), "Asia/Tokyo"),
-        ("time", "convert_time", json!({"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}), "21:00"),
+        (
+            "time",
+            "get_current_time",
+            json!({"timezone": "Asia/Tokyo"}),
+            "Asia/Tokyo",
+        ),
+        (
+            "time",
+            "convert_time",
+            json!({"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}),
+            "21:00",
+        ),
     ] {
         let offered = client.get(&format!("/onebit/mcp/{name}/tools"));
         assert_eq!(offered.status, 200, "{}", offered.text());
         let full = format!("{name}__{tool}");
         let offered = offered.json();
-        assert!(offered["tools"].as_array().unwrap().iter().any(|one| one["name"] == full.as_str()), "{offered}");
-        let body = json!({"task": calling(&full, &arguments), "approval": "always", "tools": [full]});
+        assert!(
+            offered["tools"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|one| one["name"] == full.as_str()),
+            "{offered}"
+        );
+        let body =
+            json!({"task": calling(&full, &arguments), "approval": "always", "tools": [full]});
         let result = the(&run(&client, &body), "tool_result");
         assert_eq!(result["success"], true, "{name} {tool}: {result}");
-        assert!(result["content"].as_str().unwrap().contains(holds), "{name} {tool}: {result}");
+        assert!(
+            result["content"].as_str().unwrap().contains(holds),
+            "{name} {tool}: {result}"
+        );
     }
     let states = client.get("/onebit/mcp").json();
     for server in states["servers"].as_array().unwrap() {

@@ -4,6 +4,7 @@
 //! where it came from.
 
 mod agents;
+mod gaia;
 mod hub;
 mod mesh;
 mod ternary;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use agents::AgentsConfig;
+pub use gaia::GaiaConfig;
 pub use hub::HubConfig;
 pub use mesh::{HeadscaleConfig, MeshConfig};
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
@@ -53,6 +55,8 @@ pub struct Config {
     pub documents: DocumentsConfig,
     /// Agents and what they may touch.
     pub agents: AgentsConfig,
+    /// GAIA's page beside ours.
+    pub gaia: GaiaConfig,
     /// Where newer versions come from.
     pub update: UpdateConfig,
     /// What is logged.
@@ -259,6 +263,8 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     /// `--listen`, possibly several times.
     pub listen: Vec<SocketAddr>,
+    /// `--gaia-ui`
+    pub gaia_ui: Option<PathBuf>,
 }
 
 /// Why the settings cannot be used.
@@ -372,11 +378,18 @@ impl Config {
         if !flags.listen.is_empty() {
             config.server.listen.clone_from(&flags.listen);
         }
+        if let Some(folder) = &flags.gaia_ui {
+            config.gaia.ui.clone_from(folder);
+        }
         if let Some(data) = &flags.data_dir {
             config.data_dir.clone_from(data);
         }
         if config.data_dir.as_os_str().is_empty() {
             config.data_dir = default_data_dir(variables).ok_or(ConfigError::NoDataDir)?;
+        }
+        // Children have working folders of their own.
+        if let Ok(whole) = std::path::absolute(&config.data_dir) {
+            config.data_dir = whole;
         }
         if config.hub.cache.as_os_str().is_empty() {
             config.hub.cache = hub::usual_cache(variables).unwrap_or_default();

@@ -13,6 +13,7 @@ mod credentials;
 mod documents;
 mod failure;
 mod frames;
+mod gaia;
 mod guard;
 mod health;
 mod lane;
@@ -28,6 +29,7 @@ mod openapi;
 mod origin;
 mod outgrown;
 mod routes;
+mod sent;
 mod server;
 mod shared;
 #[cfg(test)]

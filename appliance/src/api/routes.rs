@@ -1,7 +1,8 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
-mod mesh;
 mod agents;
+mod gaia;
+mod mesh;
 mod prefixed;
 
 use axum::Router;
@@ -79,6 +80,7 @@ where
 /// models. Public: nothing private.
 fn table() -> Vec<Route> {
     let mut table = single();
+    table.extend(gaia::routes());
     table.extend(prefixed::routes());
     table.extend(mesh::routes());
     table.extend(agents::routes());
@@ -92,7 +94,7 @@ fn single() -> Vec<Route> {
     const POST: Method = Method::POST;
     vec![
         route(GET, "/health", Public, health::health),
-        route(GET, "/", Public, ollama::root),
+        route(GET, "/", Public, shared::root),
         route(GET, "/app", Public, || async {
             Redirect::temporary("/app/")
         }),
@@ -643,6 +645,10 @@ mod tests {
                 "/onebit/claim",
                 "/onebit/pair",
                 "/onebit/pair/{id}",
+                "/gaia",
+                "/gaia/",
+                "/gaia/{*path}",
+                "/api/health",
                 "/v1/health",
                 "/v0/health",
                 "/api/v1/health",

@@ -2,17 +2,17 @@
 
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::anthropic::Anthropic;
-use super::documents::Gaia;
 use super::failure::Failure;
+use super::gaia::Gaia;
 use super::lemonade::Lemonade;
 use super::llamacpp::LlamaCpp;
 use super::ollama::Ollama;
 use super::openai::OpenAi;
-use super::{anthropic, lemonade, llamacpp, openai};
+use super::{anthropic, gaia, lemonade, llamacpp, ollama, openai};
 use crate::app::App;
 use crate::error::Failing;
 
@@ -30,9 +30,12 @@ pub(super) fn is_ollama(path: &str) -> bool {
     (path == "/api" || path.starts_with("/api/")) && !versioned
 }
 
-/// Whether a path is one of the library's, which has GAIA's shapes.
-fn is_library(path: &str) -> bool {
-    path == "/api/documents" || path.starts_with("/api/documents/")
+/// `GET /`: a phone that has scanned GAIA's picture goes on to be paired; everybody else is Ollama's or a person.
+pub(super) async fn root(uri: Uri, headers: HeaderMap) -> Response {
+    match gaia::tunnel::arrive(&uri) {
+        Some(response) => response,
+        None => ollama::root(headers).await,
+    }
 }
 
 /// `GET /v1/models`
@@ -93,7 +96,7 @@ where
 {
     if path.starts_with("/v1/messages") || (path.starts_with("/v1/") && is_anthropic(headers)) {
         Failure::<Anthropic>::from(error).into_response()
-    } else if is_library(path) {
+    } else if gaia::owns(path) {
         Failure::<Gaia>::from(error).into_response()
     } else if lemonade::owns(path) {
         Failure::<Lemonade>::from(error).into_response()

@@ -18,6 +18,12 @@ pub(super) fn rfc3339(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// The same with microseconds and an offset, as Python writes it.
+pub(super) fn offset(unix_ms: i64) -> String {
+    let text = rfc3339(unix_ms);
+    format!("{}000+00:00", text.trim_end_matches('Z'))
+}
+
 /// Year, month and day of a count of days since 1970. Years begin in March, so that the leap day is the last.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468; // from 1 March of year 0
@@ -50,5 +56,6 @@ mod tests {
         ] {
             assert_eq!(rfc3339(ms), text);
         }
+        assert_eq!(offset(1), "1970-01-01T00:00:00.001000+00:00");
     }
 }

@@ -44,6 +44,15 @@ pub enum AppError {
     /// The library's reason.
     #[error(transparent)]
     Documents(#[from] super::documents::LibraryError),
+    /// A file of this machine may not be shown.
+    #[error(transparent)]
+    Files(#[from] super::files::FilesError),
+    /// A file that was sent cannot be kept.
+    #[error(transparent)]
+    Upload(#[from] super::uploads::UploadError),
+    /// What was ordered and not waited for failed.
+    #[error("{0}")]
+    Errand(String),
     /// The recording's fault.
     #[error(transparent)]
     Sound(#[from] crate::sound::SoundError),
@@ -202,6 +211,9 @@ impl Failing for AppError {
             AppError::Catalog(error) => error.kind(),
             AppError::Agent(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
+            AppError::Files(error) => error.kind(),
+            AppError::Upload(error) => error.kind(),
+            AppError::Errand(_) => Kind::EngineDown,
             AppError::Sound(error) => error.kind(),
             AppError::NoSpeechModel { .. } => Kind::Conflict,
             AppError::RecordingTooLarge { .. } => Kind::TooLarge,
@@ -241,6 +253,8 @@ impl Failing for AppError {
             AppError::Store(error) => error.code(),
             AppError::Agent(error) => error.code(),
             AppError::Documents(error) => error.code(),
+            AppError::Files(error) => error.code(),
+            AppError::Upload(_) | AppError::Errand(_) => None,
             AppError::Sound(error) => error.code(),
             AppError::NoSpeechModel { .. } => Some("no_speech_model"),
             AppError::NotForSpeech { .. } | AppError::NoEncoder(_) => Some("unsupported_operation"),

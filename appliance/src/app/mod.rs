@@ -19,9 +19,11 @@ pub mod documents;
 mod downloads;
 mod embed;
 mod energy;
+mod errands;
 mod error;
 mod facts;
 mod failures;
+mod files;
 mod flights;
 mod follow;
 mod foreign;
@@ -43,8 +45,10 @@ mod starter;
 mod stats;
 mod tally;
 mod tokens;
+mod tunnel;
 mod turns;
 pub mod update;
+mod uploads;
 mod wish;
 
 use std::path::Path;
@@ -78,7 +82,9 @@ pub use doctor::check_up;
 use documents::{Mode, SearchRequest};
 pub use downloads::{Download, DownloadAction, DownloadState};
 pub use embed::{EmbedInput, Embedded, shortened};
+pub use errands::{Errand, ErrandState};
 pub use error::AppError;
+pub use files::{FileEntry, FilesError, FoundFiles, Listing, Preview, PreviewText, READABLE};
 use flights::{Aboard, Flights, Pressure};
 use follow::Log;
 pub use hardware::{Activity, Hardware, ProgramFact};
@@ -104,6 +110,7 @@ pub use starter::{PartState, Starter, StarterPart, StarterState, role_name};
 pub use stats::Numbers;
 pub use tally::Tally;
 pub use tokens::{Gap, Token};
+pub use tunnel::Tunnel;
 pub use turns::{RunningTurn, Turn, TurnEvent, TurnRequest, UNTITLED};
 use wish::carried;
 pub use wish::{RouteNote, Wish, carrying};
@@ -120,8 +127,8 @@ pub use crate::mesh::{MeshStream, Verdict as MeshVerdict};
 pub use crate::sound::utterances::{UtteranceEvent, UtteranceSettings, Utterances};
 pub use crate::sound::{RATE_HZ as HEARING_HZ, Resampler, SoundError};
 pub use crate::store::{
-    BroughtMessage, Chat, ChatChange, ChatQuery, Found, NoteKind, StoredMessage, StoredResponse,
-    StoredText, Watch, new_id, now_ms,
+    BroughtMessage, Chat, ChatChange, ChatQuery, Found, NewSession, NoteKind, Numbered, Session,
+    SessionChange, StoreError, StoredMessage, StoredResponse, StoredText, Watch, new_id, now_ms,
 };
 pub use crate::trust::{
     self, Carried, Live, Made, Progress as PairingProgress, Recognised, TrustError, pairing,
@@ -152,6 +159,8 @@ struct Inner {
     tallies: tally::Tallies,
     turns: turns::Turns,
     runs: agents::Runs,
+    errands: errands::Errands,
+    tunnel: tunnel::LastTunnel,
     library: documents::Library,
     /// Computing threads, shared by engines and the library.
     threads: Arc<Threads>,
@@ -260,6 +269,8 @@ impl App {
             tallies: tally::Tallies::default(),
             turns: turns::Turns::default(),
             runs: agents::Runs::default(),
+            errands: errands::Errands::default(),
+            tunnel: tunnel::LastTunnel::default(),
             library: documents::Library::new(),
             threads,
             affinity: Affinity::default(),

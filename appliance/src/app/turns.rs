@@ -30,6 +30,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The title of a chat that nobody has named, until its first question names it.
 pub const UNTITLED: &str = "New chat";
 
+/// What clients of other pages call such a chat.
+const UNTITLED_ELSEWHERE: [&str; 2] = ["New Chat", "New Task"];
+
 /// Characters of the first question that become the title.
 const TITLE_CHARS: usize = 60;
 
@@ -48,8 +51,10 @@ pub struct TurnRequest {
     pub sampling: Sampling,
     /// Where to end.
     pub limits: Limits,
-    /// Instructions that frame the conversation, where it brings none of its own.
+    /// Instructions that frame the conversation, where it brings none of its own; `None` takes the chat's.
     pub system: Option<String>,
+    /// Collections or documents to answer from; `None` takes the chat's.
+    pub shelves: Option<Vec<String>>,
     /// What becomes of a chat that is too long.
     pub overflow: Overflow,
 }
@@ -198,7 +203,11 @@ impl App {
             None if messages.last().is_some_and(|last| last.role == Role::User) => {}
             None => return Err(AppError::NothingToAnswer),
         }
-        if let Some(system) = request.system.filter(|text| !text.trim().is_empty())
+        let system = match request.system {
+            Some(system) => Some(system),
+            None => store.chats().instructions(person, &request.chat).await?,
+        };
+        if let Some(system) = system.filter(|text| !text.trim().is_empty())
             && messages
                 .first()
                 .is_none_or(|first| first.role != Role::System)
@@ -206,7 +215,10 @@ impl App {
             messages.insert(0, Message::new(Role::System, system));
         }
         // Refused before anything is written, so that a full queue leaves no half turn behind.
-        let only = store.collections().of_chat(&request.chat).await?;
+        let only = match request.shelves {
+            Some(shelves) => shelves,
+            None => store.collections().of_chat(&request.chat).await?,
+        };
         let shelf = (!only.is_empty()).then(|| Shelf {
             person: person.clone(),
             only,
@@ -324,7 +336,7 @@ impl App {
         new.push(answer);
         let mut rows = chats.add(person, chat, new).await?;
         if let Some(title) = title
-            && chats.get(person, chat).await?.0.title == UNTITLED
+            && is_untitled(&chats.session(person, chat).await?.chat.title)
         {
             let change = ChatChange {
                 title: Some(title),
@@ -479,6 +491,10 @@ impl Meter {
             decode_tps: measurable.then(|| (self.tokens - 1) as f64 / writing),
         }
     }
+}
+
+fn is_untitled(title: &str) -> bool {
+    title == UNTITLED || UNTITLED_ELSEWHERE.contains(&title)
 }
 
 /// The start of a question, cut between words where that is near.

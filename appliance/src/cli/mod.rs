@@ -17,8 +17,8 @@ mod doctor;
 mod engines;
 mod kernels;
 mod keys;
-mod mesh;
 mod mcp;
+mod mesh;
 mod models;
 mod openapi;
 mod pair;
@@ -79,6 +79,9 @@ enum Command {
         /// Address to listen on, possibly several times.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<SocketAddr>,
+        /// The folder of GAIA's page, shown under /gaia/.
+        #[arg(long, value_name = "DIR")]
+        gaia_ui: Option<PathBuf>,
     },
     /// Let a phone or another computer in.
     Pair(pair::PairArgs),
@@ -222,8 +225,12 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failed> {
     let listen = match &cli.command {
-        Command::Serve { listen } | Command::Doctor { listen, .. } => listen.clone(),
+        Command::Serve { listen, .. } | Command::Doctor { listen, .. } => listen.clone(),
         _ => Vec::new(),
+    };
+    let gaia_ui = match &cli.command {
+        Command::Serve { gaia_ui, .. } => gaia_ui.clone(),
+        _ => None,
     };
     if matches!(cli.command, Command::Settings) {
         print!("{}", crate::config::DEFAULT_FILE);
@@ -237,6 +244,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         file: config,
         data_dir: data,
         listen,
+        gaia_ui,
     };
     let config = Config::resolve(&flags, &environment)?;
     let serves = matches!(cli.command, Command::Serve { .. });

@@ -25,6 +25,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     let drain = Duration::from_secs(config.server.drain_s);
     let listen = config.server.listen.clone();
     let data = config.data_dir.clone();
+    let page = &config.gaia;
+    if !page.ui.as_os_str().is_empty() && page.page().is_none() {
+        let folder = page.ui.display();
+        return Err(format!(
+            "{folder} holds no page of GAIA's: give the folder of the unpacked amd-gaia wheel"
+        )
+        .into());
+    }
     let app = App::open(config)?;
     // Held while we serve: two appliances on one data directory would end each other's answers.
     let mut presence = Presence::take(&data)?;

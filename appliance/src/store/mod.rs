@@ -21,6 +21,7 @@ mod notes;
 mod passages;
 mod responses;
 mod run_events;
+mod sessions;
 mod settings;
 mod snapshot;
 mod tail;
@@ -48,6 +49,7 @@ pub use models::Models;
 pub use notes::{NoteKind, Notes};
 pub use passages::{Block, Found, Passages, StoredText};
 pub use responses::{Responses, StoredResponse};
+pub use sessions::{KeptRows, NewSession, Numbered, Session, SessionChange};
 pub use settings::Settings;
 pub use snapshot::{check, snapshot};
 

@@ -1,5 +1,7 @@
 //! Documents on their way in: forms as GAIA sends them, raw bytes, paths, folders, addresses, notes.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Body as RawBody;
 use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
@@ -13,14 +15,23 @@ use serde_json::{Value, json};
 
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer};
+use super::super::gaia::{Fields, Json, Refused, TextRule, no_file};
 use super::super::mine::Mine;
 use super::{Gaia, view};
-use crate::app::App;
 use crate::app::documents::{Incoming, LibraryError, Origin};
-use crate::domain::{Document, Peer};
+use crate::app::{App, AppError};
+use crate::domain::library::Status;
+use crate::domain::{Document, Peer, PersonId};
 
 /// GAIA's own limit for this form. Larger files come as raw bytes.
 const FORM_BYTES_MAX: u64 = 20 << 20;
+
+/// Files up to this size are read before the call is answered, as there, unless that takes too long.
+const READ_IN_THE_CALL: u64 = 5 << 20;
+const READ_MAX: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at a document that is being read.
+const LOOK: Duration = Duration::from_millis(40);
 
 /// What the refusal names as the limit's setting.
 const FORM_LIMIT: &str = "of forms; POST /api/documents/raw?name=NAME takes larger ones";
@@ -119,8 +130,11 @@ pub(in super::super) async fn upload(
     Extension(peer): Extension<Peer>,
     mine: Mine<Gaia>,
     parts: Result<Multipart, MultipartRejection>,
-) -> Result<Response, Failure<Gaia>> {
+) -> Result<Response, Refused> {
     let person = mine.person;
+    if parts.is_err() {
+        return Err(no_file("file"));
+    }
     let read = form(&app, parts, Some((FORM_BYTES_MAX, FORM_LIMIT))).await?;
     let collection = read
         .fields
@@ -128,7 +142,7 @@ pub(in super::super) async fn upload(
         .find(|(name, _)| name == "collection")
         .map(|(_, id)| id);
     let Some(file) = read.file else {
-        return Err(RequestError::field("file", "is missing from the form").into());
+        return Err(no_file("file"));
     };
     let document = file
         .finish(
@@ -139,6 +153,7 @@ pub(in super::super) async fn upload(
             },
         )
         .await?;
+    let document = settled(&app, &person, document).await?;
     Ok(told(&app, &peer, &document))
 }
 
@@ -172,27 +187,6 @@ pub(in super::super) async fn raw(
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub(in super::super) struct PathBody {
-    filepath: String,
-    collection: Option<String>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-pub(in super::super) struct FolderBody {
-    folder_path: String,
-    #[serde(default = "yes")]
-    recursive: bool,
-    /// Also take what comes later.
-    #[serde(default)]
-    watch: bool,
-    collection: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct UrlBody {
     url: String,
     collection: Option<String>,
@@ -203,14 +197,6 @@ pub(in super::super) struct NoteBody {
     title: String,
     text: String,
     collection: Option<String>,
-}
-
-impl Wire for PathBody {
-    type Dialect = Gaia;
-}
-
-impl Wire for FolderBody {
-    type Dialect = Gaia;
 }
 
 impl Wire for UrlBody {
@@ -226,12 +212,37 @@ pub(in super::super) async fn path(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     mine: Mine<Gaia>,
-    Body(body): Body<PathBody>,
-) -> Result<Response, Failure<Gaia>> {
-    let document = app
-        .add_path(&mine.person, &body.filepath, body.collection)
-        .await?;
+    Json(mut body): Json,
+) -> Result<Response, Refused> {
+    let path = body.text("filepath", TextRule::default());
+    let collection = collection(&mut body);
+    body.done()?;
+    let document = app.add_path(&mine.person, &path, collection).await?;
+    let document = settled(&app, &mine.person, document).await?;
     Ok(told(&app, &peer, &document))
+}
+
+fn collection(body: &mut Fields) -> Option<String> {
+    body.maybe_text("collection", TextRule::default())
+}
+
+/// Waits until a small document is read, as the original does; one that has to wait for others is told as it is.
+async fn settled(
+    app: &App,
+    person: &PersonId,
+    mut document: Document,
+) -> Result<Document, AppError> {
+    if document.bytes > READ_IN_THE_CALL {
+        return Ok(document);
+    }
+    let mut looks = tokio::time::interval(LOOK);
+    let until = tokio::time::Instant::now() + READ_MAX;
+    while matches!(document.status, Status::Pending | Status::Indexing)
+        && looks.tick().await < until
+    {
+        document = app.store().documents().get(person, &document.id).await?;
+    }
+    Ok(document)
 }
 
 /// `POST /api/documents/index-folder`
@@ -239,16 +250,25 @@ pub(in super::super) async fn folder(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     mine: Mine<Gaia>,
-    Body(body): Body<FolderBody>,
-) -> Result<Response, Failure<Gaia>> {
+    Json(mut body): Json,
+) -> Result<Response, Refused> {
     let person = mine.person;
-    let report = if body.watch {
-        app.watch_folder(&person, &body.folder_path, body.recursive, body.collection)
-            .await?
-            .1
-    } else {
-        app.add_folder(&person, &body.folder_path, body.recursive, body.collection)
-            .await?
+    let path = body.text("folder_path", TextRule::default());
+    let recursive = body.flag("recursive", true);
+    // Also take what comes later.
+    let watch = body.flag("watch", false);
+    let collection = collection(&mut body);
+    body.done()?;
+    let report = match watch {
+        true => {
+            app.watch_folder(&person, &path, recursive, collection)
+                .await?
+                .1
+        }
+        false => {
+            app.add_folder(&person, &path, recursive, collection)
+                .await?
+        }
     };
     let documents: Vec<Value> = report
         .documents

@@ -3,6 +3,7 @@
 use axum::http::Method;
 use serde_json::Value;
 
+use super::super::gaia::wrong_field;
 use super::super::native::library;
 use super::super::openai::error_schema;
 use super::super::openapi::{
@@ -19,6 +20,7 @@ pub(in super::super) fn describe() -> Part {
         // The last two: on the page's own routes, and before a route of its own has been found.
         error: either([
             object([("detail", text()), ("code", maybe(text()))]),
+            object([("detail", list(wrong_field()))]),
             error_schema(),
             object([("error", text())]),
         ]),
@@ -48,13 +50,21 @@ pub(in super::super) fn describe() -> Part {
                 "/api/documents/upload-path",
                 "Adds a file of this machine, watched from then on",
             )
-            .takes::<add::PathBody>()
+            .takes_form(object([
+                ("filepath", text()),
+                ("collection?", maybe(text())),
+            ]))
             .writes(document()),
             Operation::post(
                 "/api/documents/index-folder",
                 "Adds the files of a folder, and later ones where asked to",
             )
-            .takes::<add::FolderBody>()
+            .takes_form(object([
+                ("folder_path", text()),
+                ("recursive?", truth()),
+                ("watch?", truth()),
+                ("collection?", maybe(text())),
+            ]))
             .writes(object([
                 ("indexed", whole()),
                 ("failed", whole()),
@@ -184,7 +194,7 @@ fn document() -> Value {
         ("filepath", text()),
         ("file_size", whole()),
         ("chunk_count", whole()),
-        ("indexed_at", maybe(text())),
+        ("indexed_at", text()),
         ("last_accessed_at", maybe(text())),
         ("sessions_using", whole()),
         (

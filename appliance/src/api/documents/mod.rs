@@ -16,22 +16,14 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::failure::{Dialect, Failure, Told, json as answer};
+use super::failure::{Failure, json as answer};
+use super::gaia::Gaia;
 use super::mine::Mine;
-use super::time::rfc3339;
+use super::time::offset;
 use crate::app::App;
 use crate::domain::library::Status;
 use crate::domain::{Document, Peer, Scope};
 use crate::error::{Failing, Kind};
-
-/// The dialect's name as a type.
-pub(super) struct Gaia;
-
-impl Dialect for Gaia {
-    fn error_body(told: &Told<'_>) -> Value {
-        json!({ "detail": told.message, "code": told.code })
-    }
-}
 
 /// A document as GAIA's page reads it, and what ours reads beside that.
 pub(super) fn view(app: &App, peer: &Peer, document: &Document) -> Value {
@@ -50,8 +42,9 @@ pub(super) fn view(app: &App, peer: &Peer, document: &Document) -> Value {
         "filepath": shown,
         "file_size": document.bytes,
         "chunk_count": document.passages,
-        "indexed_at": document.indexed_at.map(rfc3339),
-        "last_accessed_at": document.cited_at.map(rfc3339),
+        // Clients of this dialect want a moment always: until it is read, when it came.
+        "indexed_at": offset(document.indexed_at.unwrap_or(document.created_at)),
+        "last_accessed_at": document.cited_at.map(offset),
         "sessions_using": document.chats,
         "indexing_status": document.status.as_str(),
         "progress": progress,
@@ -62,7 +55,7 @@ pub(super) fn view(app: &App, peer: &Peer, document: &Document) -> Value {
         "source": document.source.as_str(),
         "sha256": document.sha256,
         "collections": document.collections,
-        "created_at": rfc3339(document.created_at),
+        "created_at": offset(document.created_at),
     })
 }
 

@@ -4,7 +4,7 @@ use axum::body::Body as RawBody;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
 use super::super::mine::Mine;
 use super::super::openai::OpenAi;
+use super::super::sent;
 use super::super::time::rfc3339;
 use crate::app::App;
 use crate::app::documents::{LibraryError, Mode, SearchRequest};
@@ -24,9 +25,6 @@ const NAME_CHARS_MAX: usize = 200;
 
 /// Passages of a search that asks for no number.
 const K: usize = 8;
-
-/// Bytes of an export sent at a time.
-const PIECE: usize = 256 << 10;
 
 #[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct SearchBody {
@@ -205,16 +203,7 @@ pub(in super::super) async fn export(
 ) -> Result<Response, Failure<OpenAi>> {
     let export = app.export_library(&mine.person).await?;
     let bytes = export.bytes;
-    let pieces = stream::try_unfold(export.file, |mut file| async move {
-        let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; PIECE];
-            let n = std::io::Read::read(&mut file, &mut piece)?;
-            piece.truncate(n);
-            Ok::<_, std::io::Error>((n > 0).then_some((bytes::Bytes::from(piece), file)))
-        });
-        read.await.map_err(std::io::Error::other)?
-    });
-    let mut response = Response::new(RawBody::from_stream(pieces));
+    let mut response = Response::new(sent::file(export.file));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

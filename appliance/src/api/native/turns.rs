@@ -115,6 +115,7 @@ fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
         },
         overflow: overflow(options.truncation.as_deref(), Overflow::LeaveOut)?,
         system: options.system,
+        shelves: None,
     })
 }
 

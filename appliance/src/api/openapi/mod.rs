@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::json as answer;
 use super::routes::{RouteFact, facts};
-use super::{anthropic, documents, lemonade, llamacpp, mcp, native, ollama, openai};
+use super::{anthropic, documents, gaia, lemonade, llamacpp, mcp, native, ollama, openai};
 use crate::app::VERSION;
 use operation::{Answer, Form, Shape};
 
@@ -69,6 +69,7 @@ fn parts() -> Vec<Part> {
         lemonade::describe(),
         llamacpp::describe(),
         documents::describe(),
+        gaia::describe(),
         native::describe(),
         mcp::describe(),
         access::describe(),

@@ -136,6 +136,11 @@ impl Operation {
         self.answers_with(201, Form::Json(Shape::Written(schema)))
     }
 
+    /// It answers 202 with JSON of this schema.
+    pub(in super::super) fn accepts(self, schema: Value) -> Operation {
+        self.answers_with(202, Form::Json(Shape::Written(schema)))
+    }
+
     /// It answers with text of a media type.
     pub(in super::super) fn text(self, status: u16, media: &'static str) -> Operation {
         self.answers_with(status, Form::Text(media))

@@ -170,6 +170,11 @@ impl App {
         }
     }
 
+    /// Whether there is anything that makes vectors of documents.
+    pub async fn can_embed(&self) -> bool {
+        self.embedder().await.is_ok()
+    }
+
     /// Whether the encoder in this process is there.
     pub(in super::super) async fn has_own_embedder(&self) -> bool {
         let encoder = self.encoder().await;
