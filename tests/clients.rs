@@ -304,6 +304,55 @@ fn the_page_works_in_a_browser() {
     );
 }
 
+/// GAIA's own page, unmodified: the last of the backend whose operations we have, and one half a year newer.
+#[test]
+#[ignore = "needs chromium, playwright-core and the wheels of amd-gaia; tests/run fetches them"]
+fn gaias_page_works_in_a_browser() {
+    for version in ["0.17.5", "0.25.1"] {
+        let folder = program("ONEBIT_TEST_GAIA").join(version);
+        let folder = folder.display().to_string();
+        let app = App::with_model(&["--gaia-ui", folder.as_str()]);
+        let output = Command::new("npm")
+            .arg("--prefix")
+            .arg(root().join("tests/e2e"))
+            .args(["run", "gaia"])
+            .env("ONEBIT_URL", format!("http://{}", app.address()))
+            .env("ONEBIT_GAIA", version)
+            .output()
+            .expect("npm runs");
+        assert!(
+            output.status.success(),
+            "{version}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// GAIA's operations one by one, judged by the models of its own backend.
+#[test]
+#[ignore = "needs pydantic and the wheels of amd-gaia; tests/run fetches them"]
+fn gaias_operations_are_as_there() {
+    let shared = tempfile::tempdir().expect("a temporary folder");
+    let shared = shared.path().canonicalize().expect("it is there");
+    let roots = shared.display().to_string();
+    let app = App::with_model_in(&[("ONEBIT_DOCUMENTS_ROOTS", roots.as_str())]);
+    let output = Command::new(program("ONEBIT_TEST_PYTHON"))
+        .arg(root().join("tests/clients/gaia_client.py"))
+        .arg(format!("http://{}", app.address()))
+        .arg(program("ONEBIT_TEST_GAIA").join("0.17.5"))
+        .arg(&shared)
+        .output()
+        .expect("python runs");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 fn program(variable: &str) -> PathBuf {
     std::env::var_os(variable)
         .unwrap_or_else(|| panic!("{variable} is not set; run tests/run"))

@@ -91,6 +91,16 @@ impl App {
         app
     }
 
+    /// The same with further variables in its environment.
+    pub(crate) fn with_model_in(variables: &[(&str, &str)]) -> App {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        import(folder.path(), &data);
+        let mut app = App::start_in(&data, &[], "false", variables);
+        app._folder = Some(folder);
+        app
+    }
+
     /// An appliance of its own with SmolLM2, whose data folder is prepared before it starts.
     pub(crate) fn prepared(prepare: impl FnOnce(&Path)) -> App {
         let folder = tempfile::tempdir().expect("a temporary folder");

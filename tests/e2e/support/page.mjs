@@ -21,8 +21,8 @@ export const shut = async () => {
   browser = undefined;
 };
 
-/** Opens `base` and hands the page to `body`; what went wrong meanwhile fails the test. `allow` forgives console lines. */
-export async function withPage(base, { screen = 'desktop', allow = [], browser: own, ...options }, body) {
+/** Opens `base` and hands the page to `body` once `ready` is there; what went wrong meanwhile fails the test. `allow` forgives console lines. */
+export async function withPage(base, { screen = 'desktop', allow = [], browser: own, ready = '.frame', ...options }, body) {
   const context = await (own ?? (await launch())).newContext({ ...SCREENS[screen], locale: 'en-GB', reducedMotion: 'reduce', serviceWorkers: 'block', ...options });
   const wrong = [];
   const origin = new URL(base).origin;
@@ -41,7 +41,7 @@ export async function withPage(base, { screen = 'desktop', allow = [], browser: 
   page.setDefaultTimeout(15_000);
   try {
     await page.goto(base);
-    await page.waitForSelector('.frame');
+    await page.waitForSelector(ready);
     await body(page, context);
   } finally {
     await context.close();
@@ -62,6 +62,11 @@ export async function assertAccessible(page) {
 export async function assertNoSideways(page) {
   const wide = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide[0] <= wide[1], `the page is ${wide[0]} px wide on a screen of ${wide[1]}`);
+}
+
+/** Asks until the answer is yes. */
+export async function until(look, what, ms = 120_000) {
+  for (const begun = Date.now(); !(await look()); ) assert.ok(Date.now() - begun < ms, `still not so: ${what}`);
 }
 
 export const ask = async (page, text) => {
