@@ -282,7 +282,7 @@ fn gather(source: &Source, bin: &Path, to: &Path) -> Result<(), BuildError> {
         .collect();
     let travels = |name: &&String| **name == source.program || is_asked_for(name, &names);
     for name in names.iter().filter(travels) {
-        let place = to.join(&name);
+        let place = to.join(name);
         std::fs::copy(bin.join(name), &place).map_err(disk("cannot copy to", &place))?;
     }
     let note = to.join(VERSION_FILE);

@@ -311,6 +311,7 @@ async fn speak(app: &App, given: &Value) -> Result<Vec<ContentBlock>, String> {
             .filter(|voice| !voice.is_empty())
             .map(str::to_owned),
         speed: speed as f32,
+        in_clauses: false,
     };
     let mut speaking = app
         .speak(given["model"].as_str().unwrap_or_default(), ask)
