@@ -149,3 +149,63 @@ fn a_model_that_does_not_see_says_so() {
         );
     }
 }
+
+#[test]
+fn a_chat_of_the_page_keeps_the_pictures_that_it_shows() {
+    let elsewhere = Elsewhere::start();
+    let app = start(&elsewhere);
+    let client = app.client();
+    let models = client.get("/onebit/models").json();
+    let sees = |id: &str| {
+        let all = models["models"].as_array().unwrap().iter();
+        all.filter(|one| one["id"] == id)
+            .map(|one| one["sees"] == true)
+            .next()
+    };
+    assert_eq!(sees("eye"), Some(true));
+    let mut others = models["models"].as_array().unwrap().iter();
+    let blind = others.find(|one| one["id"] != "eye").unwrap();
+    let blind = blind["id"].as_str().unwrap();
+    assert_eq!(sees(blind), Some(false));
+    let chat = client.post("/onebit/chats", &json!({})).json();
+    let turns = format!("/onebit/chats/{}/turns", chat["id"].as_str().unwrap());
+    let address = format!("data:image/png;base64,{PNG}");
+    let turn = |model: &str, parent: &Value| {
+        let body = json!({"model": model, "content": "What is it?", "parent_id": parent, "pictures": [address]});
+        client.post(&turns, &body)
+    };
+    let refused = turn(blind, &Value::Null);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(
+        refused.text().contains("does not see"),
+        "{}",
+        refused.text()
+    );
+    let answered = turn("eye", &Value::Null);
+    assert!(
+        answered.text().contains("I see data:image"),
+        "{}",
+        answered.text()
+    );
+    let tree = client
+        .get(&format!("/onebit/chats/{}", chat["id"].as_str().unwrap()))
+        .json();
+    let question = &tree["messages"][0];
+    assert_eq!(question["pictures"], 1);
+    let at = format!(
+        "/onebit/messages/{}/pictures/0",
+        question["id"].as_str().unwrap()
+    );
+    let picture = client.get(&at);
+    assert_eq!(
+        (picture.status, picture.header("content-type")),
+        (200, Some("image/png"))
+    );
+    assert_eq!(
+        picture.body,
+        [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
+    );
+    // What was shown is part of the conversation: a model that is blind cannot go on with it.
+    let on = json!({"model": blind, "content": "And now?", "parent_id": tree["messages"][1]["id"]});
+    assert_eq!(client.post(&turns, &on).status, 400);
+}

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lemonade::hub::{Hub as HalfHub, REPOSITORY};
+use crate::support::App;
 use crate::support::app::binary;
 use crate::support::engine::Folder;
 use crate::support::root;
@@ -97,6 +98,14 @@ fn answer(
     n: usize,
 ) -> Vec<u8> {
     let path = head.split(' ').nth(1).unwrap_or("/");
+    if path.starts_with("/api/models?") {
+        let found = r#"[{"id":"o/m","downloads":7,"tags":["license:mit"]},{"id":"../m"}]"#;
+        return format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{found}",
+            found.len()
+        )
+        .into_bytes();
+    }
     if path.starts_with("/api/") {
         let listing = format!(
             r#"[{{"type":"file","path":"m-Q4_K_M.gguf","size":{0},"lfs":{{"oid":"{1}","size":{0}}}}},{{"type":"file","path":"../../evil.gguf","size":1}},{{"type":"file","path":"readme.md","size":3}}]"#,
@@ -484,4 +493,34 @@ fn a_disk_that_fills_in_the_middle_is_told_and_nothing_is_lost() {
         );
         world.does(&format!("umount {disk}"));
     }
+}
+
+#[tokio::test]
+async fn a_search_asks_for_words_and_leaves_out_what_cannot_be_pulled() {
+    let mirror = mirror(Manner::Honest, Vec::new()).await;
+    let found = hub(&mirror).search("small & good").await.unwrap();
+    let names: Vec<_> = found.iter().map(|one| one.repo.as_str()).collect();
+    assert_eq!(names, ["o/m"]);
+    let asked = mirror.requests.lock().unwrap()[0].clone();
+    assert!(
+        asked.contains("search=small%20%26%20good&filter=gguf"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn an_offline_appliance_asks_no_hub() {
+    let app = App::with_environment(&[("ONEBIT_FETCH_OFFLINE", "true")]);
+    for path in ["/onebit/hub?query=small", "/onebit/update"] {
+        let answer = app.client().get(path);
+        let said = answer.text();
+        assert!(answer.status >= 400, "{path}: {said}");
+        assert!(
+            said.contains("offline") || said.contains("update.releases"),
+            "{path}: {said}"
+        );
+    }
+    assert_eq!(app.client().get("/onebit/hub?query=").status, 400);
+    let kernels = app.client().get("/onebit/kernels").json();
+    assert_eq!(kernels["work"], serde_json::Value::Null);
 }

@@ -273,3 +273,60 @@ fn a_reader_that_dawdles_holds_up_nobody() {
     let whole = client.post("/v1/chat/completions", &body(false, 60)).json();
     assert_eq!(whole["choices"][0]["message"]["content"], text);
 }
+
+#[test]
+fn whoever_waits_is_told_how_many_are_before_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("onebit.toml");
+    std::fs::write(&config, "[ternary]\nactive_max = 1\n").expect("a file of settings");
+    let app = App::with_model(&["--config", config.to_str().expect("a path")]);
+    let client = app.client();
+    let model = model(&client);
+    let said = json!([{"role": "user", "content": "Count."}]);
+    let chat = client.post("/onebit/chats", &json!({})).json();
+    let turns = format!(
+        "/onebit/chats/{}/turns",
+        chat["id"].as_str().expect("an id")
+    );
+    let long = json!({"model": model, "messages": said, "max_tokens": 400, "ignore_eos": true,
+        "temperature": 0, "stream": true});
+    // Long enough for all others to arrive behind it.
+    let mut first = client.events("POST", "/v1/chat/completions", &long);
+    first.next().expect("it has begun");
+    let openai = json!({"model": model, "messages": said, "max_tokens": 1, "stream": true});
+    let ollama = json!({"model": model, "messages": said, "options": {"num_predict": 1}});
+    let page = json!({"content": "Count.", "model": model, "options": {"max_tokens": 1}});
+    let behind = [
+        (
+            "/v1/chat/completions",
+            &openai,
+            ": this request is the next one\n",
+        ),
+        ("/v1/messages", &openai, ": 1 request is before this one\n"),
+        ("/api/chat", &ollama, "\"queue\":{\"ahead\":2}"),
+        (turns.as_str(), &page, "event: queue\ndata: {\"ahead\":3}\n"),
+        (
+            "/v1/responses",
+            &json!({"model": model, "input": "Count.", "max_output_tokens": 16, "stream": true}),
+            ": 4 requests are before this one\n",
+        ),
+    ];
+    std::thread::scope(|scope| {
+        let mut waiting = Vec::new();
+        for (place, (path, body, _)) in behind.iter().enumerate() {
+            waiting.push(scope.spawn(|| client.post(path, body).text()));
+            let begun = Instant::now();
+            while client.get("/onebit/status").json()["queue"]["waiting"] != json!(place + 1) {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(60),
+                    "{path} does not wait"
+                );
+            }
+        }
+        for (told, (path, _, wanted)) in waiting.into_iter().zip(&behind) {
+            let told = told.join().expect("an answer");
+            assert!(told.contains(wanted), "{path}: {told}");
+        }
+    });
+    assert_eq!(first.last().expect("an end").data, "[DONE]");
+}

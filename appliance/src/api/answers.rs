@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{FutureExt, TryFutureExt};
 use futures_util::stream::{BoxStream, Peekable, StreamExt, TryStreamExt, select_all};
 
-use super::frames::{Beat, comment};
+use super::frames::{Beat, Frame, comment};
 use crate::app::{App, AppError, ModelState};
 use crate::domain::{ChatEvent, ChatRequest};
 
@@ -38,6 +38,15 @@ pub(super) async fn first_word(events: &mut Events) -> Result<(), AppError> {
         return Err(error);
     }
     Ok(())
+}
+
+/// A comment that tells a request's place in the queue.
+pub(super) fn place(ahead: usize) -> Frame {
+    Frame::aside(match ahead {
+        0 => "this request is the next one".to_owned(),
+        1 => "1 request is before this one".to_owned(),
+        ahead => format!("{ahead} requests are before this one"),
+    })
 }
 
 /// Heartbeats of an answer by a model that say what keeps it: the model is being loaded, or others are before it.

@@ -24,6 +24,8 @@ pub(super) struct Frame {
     pub(super) id: Option<usize>,
     /// One line of data.
     pub(super) data: String,
+    /// Whether it is a comment, which every client skips and people read.
+    pub(super) aside: bool,
 }
 
 impl Frame {
@@ -35,7 +37,19 @@ impl Frame {
         }
     }
 
+    /// A comment between events, which heartbeats repeat until the next event.
+    pub(super) fn aside(what: String) -> Frame {
+        Frame {
+            data: what,
+            aside: true,
+            ..Frame::default()
+        }
+    }
+
     fn bytes(&self) -> Bytes {
+        if self.aside {
+            return comment(&self.data);
+        }
         let mut text = String::with_capacity(self.data.len() + 32);
         // Writing into a String cannot fail.
         if let Some(id) = self.id {
@@ -80,16 +94,25 @@ pub(super) fn sse_telling(
     frames: impl Stream<Item = Frame> + Send + 'static,
     beat: Beat,
 ) -> Response {
-    let state = (Box::pin(frames), beat);
-    let bytes = stream::unfold(state, |(mut frames, beat)| async move {
+    let state = (Box::pin(frames), beat, Bytes::new());
+    let bytes = stream::unfold(state, |(mut frames, beat, mut aside)| async move {
         let bytes = match tokio::time::timeout(HEARTBEAT, frames.next()).await {
-            Ok(frame) => frame?.bytes(),
+            Ok(frame) => {
+                let frame = frame?;
+                let bytes = frame.bytes();
+                aside = if frame.aside {
+                    bytes.clone()
+                } else {
+                    Bytes::new()
+                };
+                bytes
+            }
             Err(_) => {
                 let told = beat();
-                told.await
+                [told.await, aside.clone()].concat().into()
             }
         };
-        Some((Ok::<_, Infallible>(bytes), (frames, beat)))
+        Some((Ok::<_, Infallible>(bytes), (frames, beat, aside)))
     });
     streamed(Body::from_stream(bytes), "text/event-stream; charset=utf-8")
 }
@@ -136,6 +159,7 @@ mod tests {
             event: Some("turn"),
             id: Some(7),
             data: "1".into(),
+            aside: false,
         };
         assert_eq!(named.bytes(), "id: 7\nevent: turn\ndata: 1\n\n");
     }
@@ -150,6 +174,21 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(body, ": still here\n\n: still here\n\ndata: x\n\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_repeats_the_last_aside() {
+        let quiet = stream::iter([Frame::aside("2 before".into())]).chain(stream::once(async {
+            tokio::time::sleep(HEARTBEAT + HEARTBEAT / 2).await;
+            Frame::data("x".into())
+        }));
+        let body = axum::body::to_bytes(sse(quiet).into_body(), 1000)
+            .await
+            .unwrap();
+        assert_eq!(
+            body,
+            ": 2 before\n\n: still here\n\n: 2 before\n\ndata: x\n\n"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -437,6 +437,9 @@ fn single() -> Vec<Route> {
         route(GET, "/onebit/doctor", Owner, native::doctor::doctor),
         route(GET, "/onebit/starter", Chat, native::starter::show),
         route(POST, "/onebit/starter", Owner, native::starter::decide),
+        route(GET, "/onebit/kernels", Owner, native::machine::kernels),
+        route(GET, "/onebit/update", Owner, native::machine::update),
+        route(GET, "/onebit/hub", Owner, native::machine::hub),
         route(GET, "/onebit/models", Chat, native::models::list),
         route(GET, "/onebit/models/{id}", Chat, native::models::one),
         route(
@@ -488,6 +491,12 @@ fn single() -> Vec<Route> {
             native::chats::delete,
         ),
         route(POST, "/onebit/chats/{id}/turns", Chat, native::turns::start),
+        route(
+            GET,
+            "/onebit/messages/{id}/pictures/{number}",
+            Chat,
+            native::turns::picture,
+        ),
         route(POST, "/onebit/turns/{id}/stop", Chat, native::turns::stop),
         route(
             GET,

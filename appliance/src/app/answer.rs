@@ -46,7 +46,8 @@ impl Answer {
         }
     }
 
-    fn finish(&mut self, finish: &Finish) {
+    /// Counts the end of the answer, and says what it took.
+    fn finish(&mut self, finish: &mut Finish) {
         self.ended = true;
         let pick = &self.now.pick;
         let meter = &self.app.inner.meter;
@@ -56,6 +57,8 @@ impl Answer {
             && self.app.inner.flights.last().0 == number
         {
             meter.watts(&pick.lane, key, watts);
+            let time = finish.timings.prefill + finish.timings.decode;
+            finish.joules = Some(watts * time.as_secs_f64());
         }
         meter.finished(&pick.lane, key, finish, self.now.beside);
         self.app.count_answer(finish);
@@ -123,9 +126,11 @@ impl Stream for Answer {
                     this.hold_sources();
                     return Poll::Ready(Some(Ok(ChatEvent::Queued { prompt_tokens })));
                 }
-                Ok(event) => {
+                // Where it stands is no part of the answer: another lane may still take it over.
+                Ok(event @ ChatEvent::Waits { .. }) => return Poll::Ready(Some(Ok(event))),
+                Ok(mut event) => {
                     this.journey = None;
-                    match &event {
+                    match &mut event {
                         ChatEvent::Finished(finish) => this.finish(finish),
                         _ => this.clock.piece(),
                     }

@@ -41,6 +41,9 @@ pub enum AppError {
     /// An agent's reason.
     #[error(transparent)]
     Agent(#[from] crate::agents::AgentError),
+    /// A newer version.
+    #[error(transparent)]
+    Update(#[from] super::update::UpdateError),
     /// The library's reason.
     #[error(transparent)]
     Documents(#[from] super::documents::LibraryError),
@@ -94,6 +97,9 @@ pub enum AppError {
     /// No lane can run the request.
     #[error("no lane can run this: {0}")]
     NoLane(String),
+    /// It sees no pictures.
+    #[error("{0} does not see the pictures of this chat; choose a model that does")]
+    Blind(String),
     /// No model of this name has been imported.
     #[error("there is no model `{asked}`{}", hint(suggestions))]
     ModelNotFound {
@@ -210,6 +216,7 @@ impl Failing for AppError {
             AppError::Headscale(error) => error.kind(),
             AppError::Catalog(error) => error.kind(),
             AppError::Agent(error) => error.kind(),
+            AppError::Update(error) => error.kind(),
             AppError::Documents(error) => error.kind(),
             AppError::Files(error) => error.kind(),
             AppError::Upload(error) => error.kind(),
@@ -222,7 +229,8 @@ impl Failing for AppError {
             | AppError::NoLane(_)
             | AppError::NoVocabulary(_)
             | AppError::FillsNoGaps(_)
-            | AppError::NoEmbeddings(_) => Kind::Unsupported,
+            | AppError::NoEmbeddings(_)
+            | AppError::Blind(_) => Kind::Unsupported,
             AppError::ModelNotFound { .. } | AppError::NoModels | AppError::TurnNotFound(_) => {
                 Kind::NotFound
             }
@@ -273,6 +281,8 @@ impl Failing for AppError {
                 Some("unsupported_operation")
             }
             AppError::Catalog(_) => Some("pull_failed"),
+            AppError::Update(_) => Some("update_failed"),
+            AppError::Blind(_) => Some("no_vision"),
             AppError::File { .. }
             | AppError::Measure(_)
             | AppError::Kernels(_)
@@ -294,7 +304,8 @@ impl Failing for AppError {
             | AppError::NoModels
             | AppError::NoVocabulary(_)
             | AppError::FillsNoGaps(_)
-            | AppError::NoEmbeddings(_) => Some("model"),
+            | AppError::NoEmbeddings(_)
+            | AppError::Blind(_) => Some("model"),
             AppError::Template { .. } => Some("messages"),
             AppError::NoSpeechModel { .. } | AppError::NotForSpeech { .. } => Some("model"),
             AppError::NoVoice { .. } => Some("voice"),

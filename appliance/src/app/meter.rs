@@ -513,6 +513,7 @@ mod tests {
         Finish {
             reason: FinishReason::Stop,
             stop: None,
+            joules: None,
             usage: Usage {
                 prompt_tokens: prompt,
                 cached_tokens: 0,

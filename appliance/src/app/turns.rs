@@ -45,6 +45,8 @@ pub struct TurnRequest {
     pub parent_id: Option<String>,
     /// The question.
     pub content: Option<String>,
+    /// Pictures that are shown with it, at `data:` addresses.
+    pub pictures: Vec<String>,
     /// The model; empty for the default one.
     pub model: String,
     /// How to choose tokens.
@@ -193,13 +195,19 @@ impl App {
             Some(parent) => store.chats().path(person, &request.chat, parent).await?,
             None => Vec::new(),
         };
-        let mut messages: Vec<Message> = path
-            .iter()
-            .filter(|message| !message.content.is_empty())
-            .map(|message| Message::new(message.role, message.content.as_str()))
-            .collect();
+        let mut messages = Vec::with_capacity(path.len() + 1);
+        for said in path.iter().filter(|said| !said.content.is_empty()) {
+            let mut message = Message::new(said.role, said.content.as_str());
+            if said.pictures > 0 {
+                message.pictures = store.pictures().of(&said.id).await?;
+            }
+            messages.push(message);
+        }
         match &request.content {
-            Some(content) => messages.push(Message::new(Role::User, content.as_str())),
+            Some(content) => messages.push(Message {
+                pictures: request.pictures.clone(),
+                ..Message::new(Role::User, content.as_str())
+            }),
             None if messages.last().is_some_and(|last| last.role == Role::User) => {}
             None => return Err(AppError::NothingToAnswer),
         }
@@ -213,6 +221,11 @@ impl App {
                 .is_none_or(|first| first.role != Role::System)
         {
             messages.insert(0, Message::new(Role::System, system));
+        }
+        if messages.iter().any(|message| !message.pictures.is_empty())
+            && !self.sees(&request.model).await?
+        {
+            return Err(AppError::Blind(self.model(&request.model).await?.id));
         }
         // Refused before anything is written, so that a full queue leaves no half turn behind.
         let only = match request.shelves {
@@ -237,7 +250,7 @@ impl App {
                 person,
                 &request.chat,
                 request.parent_id,
-                request.content,
+                request.content.map(|content| (content, request.pictures)),
                 &answer.model.id,
             )
             .await?;
@@ -312,7 +325,7 @@ impl App {
         person: &PersonId,
         chat: &str,
         parent_id: Option<String>,
-        content: Option<String>,
+        question: Option<(String, Vec<String>)>,
         model: &str,
     ) -> Result<(Option<StoredMessage>, StoredMessage), AppError> {
         let chats = self.inner.store.chats();
@@ -321,16 +334,19 @@ impl App {
             role: Role::Assistant,
             content: String::new(),
             model: Some(model.to_owned()),
+            pictures: Vec::new(),
         };
         let mut new = Vec::new();
         let first = parent_id.is_none();
-        let title = content.as_deref().filter(|_| first).map(title);
-        if let Some(content) = content {
+        let asked = question.as_ref().filter(|_| first);
+        let title = asked.map(|(content, _)| title(content));
+        if let Some((content, pictures)) = question {
             new.push(NewMessage {
                 parent_id,
                 role: Role::User,
                 content,
                 model: None,
+                pictures,
             });
         }
         new.push(answer);
@@ -374,6 +390,9 @@ impl App {
                     meter.take(&event);
                     match &event {
                         ChatEvent::Piece(piece) => row.content.push_str(&piece.text),
+                        ChatEvent::Reasoning(text) => {
+                            row.reasoning.get_or_insert_default().push_str(text);
+                        }
                         ChatEvent::Sources(sources) => {
                             row.citations.clone_from(sources);
                             self.save_citations(&row).await;
@@ -427,6 +446,7 @@ impl App {
             .write_answer(
                 &row.id,
                 &row.content,
+                row.reasoning.as_deref(),
                 row.finish_reason.as_deref(),
                 row.stats.as_ref(),
             )
@@ -474,7 +494,10 @@ impl Meter {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
             }
-            ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) | ChatEvent::Finished(_) => {}
+            ChatEvent::Waits { .. }
+            | ChatEvent::LeftOut { .. }
+            | ChatEvent::Sources(_)
+            | ChatEvent::Finished(_) => {}
         }
     }
 
@@ -483,6 +506,7 @@ impl Meter {
         let writing = (self.last - first).as_secs_f64();
         let measurable = self.tokens > 1 && writing > 0.0;
         Stats {
+            joules: None,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: None,
             completion_tokens: self.tokens,

@@ -13,9 +13,10 @@ use std::time::Duration;
 use minisign_verify::{PublicKey, Signature};
 use sha2::{Digest, Sha256};
 
-use super::VERSION;
+use super::{App, AppError, VERSION};
 use crate::config::UpdateConfig;
 use crate::engines::{Launcher, Spec};
+use crate::error::{Failing, Kind};
 use crate::fetch::{Fetch, FetchError, Request};
 use crate::process::ProcessError;
 
@@ -85,6 +86,36 @@ pub enum UpdateError {
     /// The installer refused, or took the new version back.
     #[error("the new version was not installed: {0}")]
     Refused(String),
+}
+
+impl Failing for UpdateError {
+    fn kind(&self) -> Kind {
+        match self {
+            UpdateError::Nowhere | UpdateError::NoKey | UpdateError::BadKey(_) => Kind::Unsupported,
+            UpdateError::Fetch(_) | UpdateError::Unsigned { .. } | UpdateError::Empty { .. } => {
+                Kind::EngineDown
+            }
+            UpdateError::Damaged { .. }
+            | UpdateError::File { .. }
+            | UpdateError::Process(_)
+            | UpdateError::Refused(_) => Kind::Internal,
+        }
+    }
+}
+
+impl App {
+    /// Looks up the newest release in the signed list.
+    ///
+    /// # Errors
+    /// Nothing may leave this machine, or as [`newest`].
+    pub async fn newest_release(&self) -> Result<Release, AppError> {
+        let settings = &self.config().update;
+        let fetch = self.inner.means.fetch.as_ref();
+        let fetch = fetch.ok_or(UpdateError::Fetch(FetchError::Offline {
+            host: settings.releases.clone(),
+        }))?;
+        Ok(newest(fetch, settings).await?)
+    }
 }
 
 /// A version that can be had.

@@ -192,6 +192,7 @@ async fn here(
             None => return Ok(answered),
             Some(event) => match event? {
                 ChatEvent::Queued { .. }
+                | ChatEvent::Waits { .. }
                 | ChatEvent::Sources(_)
                 | ChatEvent::Reasoning(_)
                 | ChatEvent::CallBegins { .. }
@@ -261,6 +262,7 @@ fn stats(timings: &Value) -> Option<Stats> {
     let count = |key: &str| timings[key].as_u64().and_then(|n| usize::try_from(n).ok());
     let cached_tokens = count("cache_n")?;
     Some(Stats {
+        joules: None,
         prompt_tokens: count("prompt_n")? + cached_tokens,
         cached_tokens: Some(cached_tokens),
         completion_tokens: count("predicted_n")?,

@@ -372,6 +372,8 @@ pub struct Finish {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
+    /// What it took of the machine above idle, where that is measured and nothing else ran.
+    pub joules: Option<f64>,
 }
 
 /// What an answer cost, as it is kept with the message.
@@ -389,6 +391,8 @@ pub struct Stats {
     pub prefill_tps: Option<f64>,
     /// Tokens made a second after the first.
     pub decode_tps: Option<f64>,
+    /// Energy above idle, where it was measured.
+    pub joules: Option<f64>,
 }
 
 impl From<&Finish> for Stats {
@@ -400,6 +404,7 @@ impl From<&Finish> for Stats {
             ttft_ms: finish.timings.first_token().as_secs_f64() * 1e3,
             prefill_tps: finish.timings.prefill_rate(&finish.usage),
             decode_tps: finish.timings.decode_rate(&finish.usage),
+            joules: finish.joules,
         }
     }
 }
@@ -411,6 +416,11 @@ pub enum ChatEvent {
     Queued {
         /// Tokens of the prompt; `None` where the engine tells only at the end.
         prompt_tokens: Option<usize>,
+    },
+    /// It waits in the engine's queue. Comes again whenever that changes, and not once its prompt is being read.
+    Waits {
+        /// Requests that are before it.
+        ahead: usize,
     },
     /// The conversation was too long, and its oldest messages were left out; at most once, and before any text.
     LeftOut {

@@ -12,6 +12,7 @@ pub(super) fn stats_text(stats: &Stats) -> String {
         "ttft_ms": stats.ttft_ms,
         "prefill_tps": stats.prefill_tps,
         "decode_tps": stats.decode_tps,
+        "joules": stats.joules,
     })
     .to_string()
 }
@@ -36,6 +37,7 @@ pub(super) fn stats(text: &str) -> Result<Stats, StoreError> {
         ttft_ms: value["ttft_ms"].as_f64().ok_or_else(bad)?,
         prefill_tps: value["prefill_tps"].as_f64(),
         decode_tps: value["decode_tps"].as_f64(),
+        joules: value["joules"].as_f64(),
     })
 }
 

@@ -7,6 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::answered::{cites, cites_text, stats, stats_text};
+use super::pictures::keep;
 use super::{Store, StoreError, new_id, now_ms};
 use crate::domain::{Citation, PersonId, Role, Stats};
 
@@ -43,6 +44,8 @@ pub struct StoredMessage {
     pub role: Role,
     /// What was said.
     pub content: String,
+    /// What the model thought before it spoke.
+    pub reasoning: Option<String>,
     /// The model that said it.
     pub model: Option<String>,
     /// Why it ended; `None` while it is being written.
@@ -51,6 +54,8 @@ pub struct StoredMessage {
     pub stats: Option<Stats>,
     /// The passages that it was made from.
     pub citations: Vec<Citation>,
+    /// How many pictures were shown with it.
+    pub pictures: usize,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -66,6 +71,8 @@ pub struct NewMessage {
     pub content: String,
     /// The model that says it.
     pub model: Option<String>,
+    /// Pictures that are shown with it, at `data:` addresses.
+    pub pictures: Vec<String>,
 }
 
 /// Which chats to list.
@@ -94,8 +101,7 @@ pub struct ChatChange {
 pub struct Chats<'a>(pub(super) &'a Store);
 
 const CHAT: &str = "id, title, model, pinned, head, created_at, updated_at";
-pub(super) const MESSAGE: &str =
-    "id, parent, role, content, model, finish_reason, stats, created_at, citations";
+pub(super) const MESSAGE: &str = "id, parent, role, content, model, finish_reason, stats, created_at, citations, pictures, reasoning";
 
 impl Chats<'_> {
     /// Lists a person's chats, pinned ones first, then the latest first.
@@ -267,6 +273,7 @@ impl Chats<'_> {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let mut rows = Vec::with_capacity(messages.len());
+        let mut shown = Vec::with_capacity(messages.len());
         let now = now_ms();
         for new in messages {
             let above = rows.last().map(|row: &StoredMessage| row.id.clone());
@@ -276,24 +283,27 @@ impl Chats<'_> {
                 parent_id: above.or(new.parent_id),
                 role: new.role,
                 content: new.content,
+                reasoning: None,
                 model: new.model,
                 finish_reason: (!written).then(|| "stop".to_owned()),
                 stats: None,
                 citations: Vec::new(),
+                pictures: new.pictures.len(),
                 created_at: now,
             });
+            shown.push(new.pictures);
         }
         let (person, id, returned) = (person.as_str().to_owned(), id.to_owned(), rows.clone());
         self.0
             .write(move |transaction| {
                 find(transaction, &person, &id)?;
-                for row in &rows {
+                for (row, shown) in rows.iter().zip(&shown) {
                     if let Some(parent) = &row.parent_id {
                         belongs(transaction, &id, parent)?;
                     }
                     transaction
                         .prepare_cached(&format!(
-                            "INSERT INTO messages (chat, {MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+                            "INSERT INTO messages (chat, {MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
                         ))?
                         .execute(params![
                             id,
@@ -306,7 +316,10 @@ impl Chats<'_> {
                             row.stats.as_ref().map(stats_text),
                             row.created_at,
                             cites_text(&row.citations),
+                            row.pictures as i64,
+                            row.reasoning,
                         ])?;
+                    keep(transaction, &row.id, shown)?;
                 }
                 if let Some(last) = rows.last() {
                     transaction.execute(
@@ -356,22 +369,25 @@ impl Chats<'_> {
         &self,
         message_id: &str,
         content: &str,
+        reasoning: Option<&str>,
         finish_reason: Option<&str>,
         stats: Option<&Stats>,
     ) -> Result<(), StoreError> {
         let row = (
             message_id.to_owned(),
             content.to_owned(),
+            reasoning.map(str::to_owned),
             finish_reason.map(str::to_owned),
             stats.map(stats_text),
             now_ms(),
         );
         self.0
             .write(move |transaction| {
-                let (id, content, finish_reason, stats, now) = row;
+                let (id, content, reasoning, finish_reason, stats, now) = row;
                 transaction.execute(
-                    "UPDATE messages SET content = ?2, finish_reason = ?3, stats = ?4 WHERE id = ?1",
-                    params![id, content, finish_reason, stats],
+                    "UPDATE messages SET content = ?2, finish_reason = ?3, stats = ?4,
+                     reasoning = ?5 WHERE id = ?1",
+                    params![id, content, finish_reason, stats, reasoning],
                 )?;
                 transaction.execute(
                     "UPDATE chats SET updated_at = ?2 WHERE id = (SELECT chat FROM messages WHERE id = ?1)",
@@ -437,6 +453,7 @@ pub(super) fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
             value: role,
         })?,
         content: row.get(3)?,
+        reasoning: row.get(10)?,
         model: row.get(4)?,
         finish_reason: row.get(5)?,
         stats: row
@@ -449,6 +466,7 @@ pub(super) fn message(row: &Row<'_>) -> Result<StoredMessage, StoreError> {
             .map(|text| cites(&text))
             .transpose()?
             .unwrap_or_default(),
+        pictures: usize::try_from(row.get::<_, i64>(9)?).unwrap_or_default(),
     })
 }
 
@@ -468,6 +486,7 @@ mod tests {
             role,
             content: content.into(),
             model: None,
+            pictures: Vec::new(),
         }
     }
 
@@ -606,10 +625,11 @@ mod tests {
             ttft_ms: 12.5,
             prefill_tps: Some(100.0),
             decode_tps: None,
+            joules: Some(1.5),
         };
         store
             .chats()
-            .write_answer(&rows[1].id, "hel", None, Some(&stats))
+            .write_answer(&rows[1].id, "hel", Some("hm"), None, Some(&stats))
             .await
             .unwrap();
         drop(store);

@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0007_mesh.sql"),
     include_str!("migrations/0008_agents.sql"),
     include_str!("migrations/0009_sessions.sql"),
+    include_str!("migrations/0010_pictures.sql"),
 ];
 
 /// How many steps a database has seen.

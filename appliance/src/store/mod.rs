@@ -19,6 +19,7 @@ mod migrations;
 mod models;
 mod notes;
 mod passages;
+mod pictures;
 mod responses;
 mod run_events;
 mod sessions;
@@ -48,6 +49,7 @@ pub use mesh::{Mesh, MeshPeer};
 pub use models::Models;
 pub use notes::{NoteKind, Notes};
 pub use passages::{Block, Found, Passages, StoredText};
+pub use pictures::Pictures;
 pub use responses::{Responses, StoredResponse};
 pub use sessions::{KeptRows, NewSession, Numbered, Session, SessionChange};
 pub use settings::Settings;
@@ -223,6 +225,11 @@ impl Store {
     /// Agents, their runs, and MCP servers.
     pub fn agents(&self) -> Agents<'_> {
         Agents(self)
+    }
+
+    /// Pictures that were shown with messages.
+    pub fn pictures(&self) -> Pictures<'_> {
+        Pictures(self)
     }
 
     /// Imported models.

@@ -35,7 +35,7 @@ struct Blocks {
 impl Blocks {
     fn take(&mut self, event: ChatEvent) {
         match event {
-            ChatEvent::Queued { .. } => {}
+            ChatEvent::Queued { .. } | ChatEvent::Waits { .. } => {}
             ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(more) => match self.blocks.last_mut() {

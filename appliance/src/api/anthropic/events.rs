@@ -4,7 +4,7 @@ use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::super::answers::Events;
+use super::super::answers::{Events, place};
 use super::super::failure::{Dialect, tell};
 use super::super::frames::{Frame, sse_with};
 use super::super::outgrown::notice;
@@ -56,6 +56,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { prompt_tokens } => self.start(prompt_tokens, &mut out),
+            ChatEvent::Waits { ahead } => out.push(place(ahead)),
             ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
@@ -271,6 +272,7 @@ mod tests {
             ChatEvent::Finished(Finish {
                 reason: FinishReason::ToolCalls,
                 stop: None,
+                joules: None,
                 usage: Usage {
                     prompt_tokens: 9,
                     cached_tokens: 4,

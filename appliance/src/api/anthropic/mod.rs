@@ -152,6 +152,7 @@ mod tests {
         let finish = |reason, stop| Finish {
             reason,
             stop,
+            joules: None,
             usage: Usage::default(),
             timings: Timings::default(),
         };

@@ -156,8 +156,22 @@ fn below() -> Vec<(Method, &'static str, Describe)> {
             .streams([("progress", any()), ("complete", any()), ("error", any())])
         }),
         (GET, "/pull/variants", |one| {
+            let variant = named([
+                ("name", text()),
+                ("primary_file", maybe(text())),
+                ("sharded", truth()),
+                ("size_bytes", whole()),
+                ("files", list(text())),
+            ]);
             one.reads("checkpoint", text(), "the repository")
-                .writes(any())
+                .writes(named([
+                    ("checkpoint", text()),
+                    ("recipe", text()),
+                    ("suggested_name", text()),
+                    ("suggested_labels", list(text())),
+                    ("mmproj_files", list(text())),
+                    ("variants", list(variant)),
+                ]))
         }),
         (GET, "/downloads", |one| one.writes(list(download()))),
         (POST, "/downloads/control", |one| {

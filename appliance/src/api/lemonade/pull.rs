@@ -166,6 +166,7 @@ fn events(app: App, jobs: Vec<String>) -> impl Stream<Item = Frame> {
             event: Some(event),
             id: None,
             data: data.to_string(),
+            aside: false,
         };
         let over = || {
             event(

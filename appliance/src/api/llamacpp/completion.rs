@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::answers::{Events, ask, first_word};
+use super::super::answers::{Events, ask, first_word, place};
 use super::super::body::{Body, Wire};
 use super::super::failure::{Dialect, Failure, json as answer_json, tell};
 use super::super::frames::{Frame, sse};
@@ -187,7 +187,7 @@ impl Answer {
             ChatEvent::Queued { prompt_tokens } => {
                 self.prompt_tokens = prompt_tokens.unwrap_or_default();
             }
-            ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) => {}
+            ChatEvent::Waits { .. } | ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) => {}
             ChatEvent::Piece(piece) => {
                 self.content.push_str(&piece.text);
                 self.made += piece.tokens;
@@ -283,6 +283,7 @@ impl Writer {
                 }
             }
             ChatEvent::Finished(finish) => body = self.end(index, answer, finish, false),
+            ChatEvent::Waits { ahead } => return Some(place(*ahead)),
             _ => return None,
         }
         Some(Frame::data(body.to_string()))

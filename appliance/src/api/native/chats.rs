@@ -99,6 +99,8 @@ struct StatsView {
     /// Tokens made a second after the first.
     decode_tps: Option<f64>,
     finish_reason: Option<String>,
+    /// Energy above idle, where it was measured.
+    joules: Option<f64>,
 }
 
 /// A message as the page reads it, in lists and in turns.
@@ -107,8 +109,11 @@ pub(super) struct MessageView {
     id: String,
     /// The message that it answers.
     parent_id: Option<String>,
+    #[schemars(extend("enum" = ["system", "user", "assistant", "tool"]))]
     role: &'static str,
     content: String,
+    /// What the model thought before it spoke.
+    reasoning: Option<String>,
     /// The model that said it.
     model: Option<String>,
     /// Unix milliseconds.
@@ -118,6 +123,8 @@ pub(super) struct MessageView {
     stats: Option<StatsView>,
     /// The passages that it was made from.
     citations: Vec<CitationView>,
+    /// How many pictures were shown with it, from number 0 on.
+    pictures: usize,
 }
 
 impl From<&StoredMessage> for MessageView {
@@ -129,6 +136,7 @@ impl From<&StoredMessage> for MessageView {
             ttft_ms: stats.ttft_ms,
             prefill_tps: stats.prefill_tps,
             decode_tps: stats.decode_tps,
+            joules: stats.joules,
             finish_reason: message.finish_reason.clone(),
         });
         MessageView {
@@ -136,11 +144,13 @@ impl From<&StoredMessage> for MessageView {
             parent_id: message.parent_id.clone(),
             role: message.role.as_str(),
             content: message.content.clone(),
+            reasoning: message.reasoning.clone(),
             model: message.model.clone(),
             created_at: message.created_at,
             finish_reason: message.finish_reason.clone(),
             stats,
             citations: cited::views(&message.citations),
+            pictures: message.pictures,
         }
     }
 }

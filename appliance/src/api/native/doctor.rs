@@ -20,7 +20,7 @@ pub(super) struct DoctorView {
 #[derive(Serialize, JsonSchema)]
 struct CheckView {
     name: &'static str,
-    /// `good`, `advice` or `problem`.
+    #[schemars(extend("enum" = ["good", "advice", "problem"]))]
     verdict: &'static str,
     found: String,
     wanted: &'static str,

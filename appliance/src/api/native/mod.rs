@@ -10,6 +10,7 @@ pub(super) mod import;
 pub(super) mod library;
 pub(super) mod mcp;
 pub(super) mod mesh;
+pub(super) mod machine;
 pub(super) mod models;
 pub(super) mod pairing;
 pub(super) mod route;
@@ -82,7 +83,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Response, Failure<O
     let view = StatusView {
         version: VERSION,
         uptime_s: status.uptime.as_secs(),
-        models: status.models.iter().map(models::ModelView::from).collect(),
+        models: models::views(&app, &status.models).await,
         memory: MemoryView {
             total_bytes: status.machine.memory_total_bytes,
             available_bytes: status.machine.memory_available_bytes,
@@ -114,6 +115,15 @@ pub(super) fn describe() -> Part {
             Operation::post("/onebit/starter", "Fetches them, or says no to them")
                 .takes::<starter::DecideBody>()
                 .gives::<starter::StarterView>(),
+                "/onebit/kernels",
+                "The GPU's kernels, and how the work on them goes",
+            )
+            .gives::<machine::KernelsView>(),
+            Operation::get("/onebit/update", "Whether there is a newer version")
+                .gives::<machine::UpdateView>(),
+            Operation::get("/onebit/hub", "Looks for models on the hub")
+                .reads("query", text(), "words to look for")
+                .gives::<machine::HubView>(),
             Operation::get("/onebit/models", "All models and what they are doing")
                 .gives::<models::ModelsView>(),
             Operation::get("/onebit/models/{id}", "One model").gives::<models::ModelView>(),
@@ -162,9 +172,15 @@ pub(super) fn describe() -> Part {
                 .takes::<turns::TurnBody>()
                 .streams([("", super::openai::chunk_schema()), ("error", error())])
                 .event::<turns::TurnStarted>("turn")
+                .event::<turns::TurnWaits>("queue")
                 .event::<Notice>("notice")
                 .event::<turns::TurnCitations>("citations")
                 .event::<chats::MessageView>("message"),
+            Operation::get(
+                "/onebit/messages/{id}/pictures/{number}",
+                "A picture that was shown with a message",
+            )
+            .text(200, "image/*"),
             Operation::post("/onebit/turns/{id}/stop", "Stops an answer")
                 .gives::<turns::StoppedView>(),
             Operation::get(
@@ -173,6 +189,7 @@ pub(super) fn describe() -> Part {
             )
             .streams([("", super::openai::chunk_schema()), ("error", error())])
             .event::<turns::TurnStarted>("turn")
+            .event::<turns::TurnWaits>("queue")
             .event::<Notice>("notice")
             .event::<turns::TurnCitations>("citations")
             .event::<chats::MessageView>("message"),

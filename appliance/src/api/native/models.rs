@@ -23,6 +23,8 @@ pub(super) struct ModelView {
     quantisation: String,
     /// Whether it has a template for conversations.
     chat: bool,
+    /// Whether an engine that runs it sees pictures.
+    sees: bool,
     state: StateView,
     /// The engine that has loaded it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,9 +75,12 @@ pub(super) struct RemovedView {
     id: String,
 }
 
-impl From<&ModelStatus> for ModelView {
-    fn from(status: &ModelStatus) -> ModelView {
+impl ModelView {
+    /// A model as it is now.
+    pub(super) async fn of(app: &App, status: &ModelStatus) -> ModelView {
         let model = &status.model;
+        // One that nothing here can run sees nothing either.
+        let sees = app.sees(&model.id).await.unwrap_or(false);
         let mut view = ModelView {
             id: model.id.clone(),
             name: model.name.clone(),
@@ -85,6 +90,7 @@ impl From<&ModelStatus> for ModelView {
             context_length: model.context_length,
             quantisation: model.quantisation.clone(),
             chat: model.has_template,
+            sees,
             state: match status.present {
                 true => StateView::Ready,
                 false => StateView::Absent,
@@ -121,6 +127,15 @@ impl From<&ModelStatus> for ModelView {
     }
 }
 
+/// Models as they are now.
+pub(super) async fn views(app: &App, all: &[ModelStatus]) -> Vec<ModelView> {
+    let mut views = Vec::with_capacity(all.len());
+    for status in all {
+        views.push(ModelView::of(app, status).await);
+    }
+    views
+}
+
 async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
     let id = app.model(id).await?.id;
     let all = app.models().await?;
@@ -131,7 +146,7 @@ async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
 }
 
 pub(in super::super) async fn list(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
-    let models = app.models().await?.iter().map(ModelView::from).collect();
+    let models = views(&app, &app.models().await?).await;
     Ok(answer(StatusCode::OK, &ModelsView { models }))
 }
 
@@ -139,10 +154,8 @@ pub(in super::super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    Ok(answer(
-        StatusCode::OK,
-        &ModelView::from(&status_of(&app, &id).await?),
-    ))
+    let view = ModelView::of(&app, &status_of(&app, &id).await?).await;
+    Ok(answer(StatusCode::OK, &view))
 }
 
 pub(in super::super) async fn load(
@@ -152,7 +165,7 @@ pub(in super::super) async fn load(
     let (model, lease) = app.load(&id).await?;
     let status = status_of(&app, &model.id).await?;
     drop(lease);
-    Ok(answer(StatusCode::OK, &ModelView::from(&status)))
+    Ok(answer(StatusCode::OK, &ModelView::of(&app, &status).await))
 }
 
 pub(in super::super) async fn unload(

@@ -17,16 +17,34 @@ pub(in super::super) async fn stats(State(app): State<App>) -> Result<Response, 
 /// The shape of the answer.
 pub(super) fn schema() -> Value {
     let any = || json!({ "type": "object" });
+    let spread = || object([("count", whole()), ("mean", maybe(number()))]);
+    let lane = object([
+        ("lane", text()),
+        ("active", whole()),
+        ("requests", map(whole())),
+        ("prompt_tokens", whole()),
+        ("made_tokens", whole()),
+        ("joules", maybe(number())),
+        ("first_token_s", spread()),
+        ("between_tokens_s", spread()),
+    ]);
+    let gpu = object([
+        ("name", text()),
+        ("busy_percent", maybe(number())),
+        ("watts", maybe(number())),
+        ("clock_mhz", maybe(number())),
+        ("celsius", maybe(number())),
+    ]);
     object([
         ("version", text()),
         ("uptime_s", number()),
         ("queue", map(whole())),
         ("memory", map(maybe(whole()))),
         ("routing", any()),
-        ("lanes", list(any())),
+        ("lanes", list(lane)),
         ("rates", list(any())),
         ("rates_unsaved", whole()),
-        ("gpus", list(any())),
+        ("gpus", list(gpu)),
         ("energy_joules", map(number())),
     ])
 }

@@ -3,12 +3,13 @@
 
 use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::{StreamExt, future};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::base64;
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited::{self, CitationView};
 use super::super::failure::{Failure, json as answer};
@@ -17,13 +18,22 @@ use super::super::openai::{OpenAi, chat::Chunks, error_frame, frame as written};
 use super::super::outgrown::{Notice, overflow};
 use super::chats::MessageView;
 use super::person;
-use crate::app::{App, Turn, TurnEvent, TurnRequest, now_ms};
+use crate::app::{App, AppError, Turn, TurnEvent, TurnRequest, now_ms};
 use crate::domain::{ChatEvent, Limits, Overflow, Peer, Sampling};
+
+/// Pictures of one question; more than a screen shows.
+const PICTURES_MAX: usize = 8;
+
+/// Kinds of pictures that browsers show and engines open.
+const KINDS: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
 #[derive(Deserialize, JsonSchema)]
 pub(in super::super) struct TurnBody {
     parent_id: Option<String>,
     content: Option<String>,
+    /// Shown with the question: PNG, JPEG, WebP or GIF at `data:` addresses.
+    #[serde(default)]
+    pictures: Vec<String>,
     #[serde(default)]
     model: String,
     #[serde(default)]
@@ -78,6 +88,53 @@ fn within(
     }
 }
 
+/// Pictures come with a question, and in forms that engines open and browsers show.
+fn check_pictures(pictures: &[String], asked: bool) -> Result<(), RequestError> {
+    let wrong = |why: String| Err(RequestError::field("pictures", why));
+    if !asked && !pictures.is_empty() {
+        return wrong(
+            "come with `content`: another answer is made from those that are there".into(),
+        );
+    }
+    if pictures.len() > PICTURES_MAX {
+        return wrong(format!("are {} of at most {PICTURES_MAX}", pictures.len()));
+    }
+    match pictures.iter().all(|address| opened(address).is_some()) {
+        true => Ok(()),
+        false => wrong("must be data:image/png, jpeg, webp or gif in base64".into()),
+    }
+}
+
+/// A picture's kind and bytes by its address.
+fn opened(address: &str) -> Option<(&'static str, Vec<u8>)> {
+    KINDS.into_iter().find_map(|kind| {
+        let rest = address.strip_prefix("data:")?.strip_prefix(kind)?;
+        Some((kind, base64::decode(rest.strip_prefix(";base64,")?)?))
+    })
+}
+
+/// `GET /onebit/messages/{id}/pictures/{number}`
+pub(in super::super) async fn picture(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path((id, number)): Path<(String, usize)>,
+) -> Result<Response, Failure<OpenAi>> {
+    let address = app
+        .store()
+        .pictures()
+        .one(person(&peer)?, &id, number)
+        .await?;
+    let (kind, bytes) = opened(&address).ok_or(AppError::BadRow("picture"))?;
+    let mut response = Response::new(bytes.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=31536000, immutable"),
+    );
+    Ok(response)
+}
+
 fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
     let options = body.options;
     if body
@@ -87,6 +144,7 @@ fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
     {
         return Err(RequestError::field("content", "is empty"));
     }
+    check_pictures(&body.pictures, body.content.is_some())?;
     if options.max_tokens == Some(0) {
         return Err(RequestError::field("max_tokens", "must be at least 1"));
     }
@@ -94,6 +152,7 @@ fn request(chat: String, body: TurnBody) -> Result<TurnRequest, RequestError> {
         chat,
         parent_id: body.parent_id,
         content: body.content,
+        pictures: body.pictures,
         model: body.model,
         sampling: Sampling {
             temperature: within("temperature", options.temperature, 0.0, 2.0)?,
@@ -185,6 +244,13 @@ pub(super) struct TurnCitations {
     citations: Vec<CitationView>,
 }
 
+/// It waits in the engine's queue; comes again whenever that changes.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TurnWaits {
+    /// Requests that are before it.
+    ahead: usize,
+}
+
 fn named(event: &'static str, data: &impl Serialize) -> Frame {
     Frame {
         event: Some(event),
@@ -206,6 +272,7 @@ fn frame(turn_id: &str, chunks: &Chunks, event: &TurnEvent) -> Option<Frame> {
         TurnEvent::Chat(ChatEvent::LeftOut { messages }) => {
             named("notice", &Notice::left_out(*messages))
         }
+        TurnEvent::Chat(ChatEvent::Waits { ahead }) => named("queue", &TurnWaits { ahead: *ahead }),
         TurnEvent::Chat(ChatEvent::Sources(sources)) => {
             let citations = cited::views(sources);
             named("citations", &TurnCitations { citations })
@@ -246,6 +313,25 @@ mod tests {
                 .unwrap()
                 .contains("`content`")
         );
+        let shown =
+            |pictures: serde_json::Value| parse(json!({"content": "x", "pictures": pictures}));
+        assert_eq!(
+            shown(json!(["data:image/png;base64,AA=="]))
+                .unwrap()
+                .pictures
+                .len(),
+            1
+        );
+        for bad in [
+            json!(["data:text/html;base64,AA=="]),
+            json!(["https://a/b.png"]),
+            json!(["data:image/png;base64,!"]),
+            json!(vec!["data:image/png;base64,AA=="; 9]),
+        ] {
+            assert!(shown(bad).err().unwrap().contains("`pictures`"));
+        }
+        let again = json!({"parent_id": "p", "pictures": ["data:image/png;base64,AA=="]});
+        assert!(parse(again).err().unwrap().contains("`pictures`"));
         let hot = json!({"content": "x", "options": {"temperature": 9}});
         assert!(parse(hot).err().unwrap().contains("`temperature`"));
     }

@@ -52,6 +52,8 @@ struct Part {
     logprobs: Vec<TokenLogprob>,
     sources: Vec<Citation>,
     left_out: usize,
+    /// Requests that are before it in the queue.
+    ahead: Option<usize>,
     finish: Option<Finish>,
 }
 
@@ -63,6 +65,7 @@ impl Part {
             && self.logprobs.is_empty()
             && self.sources.is_empty()
             && self.left_out == 0
+            && self.ahead.is_none()
             && self.finish.is_none()
     }
 
@@ -97,6 +100,7 @@ impl Writer {
         let mut part = Part::default();
         match event {
             ChatEvent::Queued { .. } => {}
+            ChatEvent::Waits { ahead } => part.ahead = Some(ahead),
             ChatEvent::LeftOut { messages } => part.left_out = messages,
             ChatEvent::Sources(sources) => part.sources = sources,
             ChatEvent::Piece(piece) => {
@@ -176,6 +180,9 @@ impl Writer {
         }
         if let Some(notice) = notice(part.left_out) {
             object.insert("notice".into(), notice);
+        }
+        if let Some(ahead) = part.ahead {
+            object.insert("queue".into(), json!({ "ahead": ahead }));
         }
         object.insert("done".into(), part.finish.is_some().into());
         if let Some(finish) = &part.finish {
@@ -379,6 +386,7 @@ mod tests {
     fn finished() -> ChatEvent {
         ChatEvent::Finished(Finish {
             stop: None,
+            joules: None,
             reason: FinishReason::Length,
             usage: Usage {
                 prompt_tokens: 5,

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::answers::{Events, ask, first_word, waiting};
+use super::super::answers::{Events, ask, first_word, place, waiting};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::cited;
 use super::super::failure::{Failure, json as answer_json};
@@ -233,7 +233,7 @@ struct Choice {
 impl Choice {
     fn take(&mut self, event: ChatEvent) {
         match event {
-            ChatEvent::Queued { .. } => {}
+            ChatEvent::Queued { .. } | ChatEvent::Waits { .. } => {}
             ChatEvent::LeftOut { messages } => self.left_out = messages,
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Piece(Piece { text, logprobs, .. }) => {
@@ -417,6 +417,7 @@ impl Chunks {
                     None,
                 )
             }
+            ChatEvent::Waits { ahead } => place(*ahead),
             // Once for all choices: they answer the same conversation.
             ChatEvent::LeftOut { messages } if index == 0 => {
                 let chunk = self.envelope(Vec::new(), self.usage.clone(), None);

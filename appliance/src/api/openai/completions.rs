@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::answers::{Events, ask, first_word, waiting};
+use super::super::answers::{Events, ask, first_word, place, waiting};
 use super::super::body::{Body, RequestError, Wire};
 use super::super::failure::{Failure, json as answer_json};
 use super::super::frames::{Frame, sse_telling};
@@ -274,6 +274,7 @@ impl Writer {
                 (
                     _,
                     ChatEvent::Queued { .. }
+                    | ChatEvent::Waits { .. }
                     | ChatEvent::LeftOut { .. }
                     | ChatEvent::Sources(_)
                     | ChatEvent::Reasoning(_)
@@ -355,6 +356,7 @@ impl Writer {
             | ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }
             | ChatEvent::CallArguments { .. } => return None,
+            ChatEvent::Waits { ahead } => return Some(place(*ahead)),
             ChatEvent::Queued { .. } if sent.echo.is_empty() => return None,
             ChatEvent::Queued { .. } => (std::mem::take(&mut sent.echo), Value::Null, None),
             ChatEvent::Piece(piece) => {

@@ -365,11 +365,21 @@ pub(in super::super) fn error_schema() -> Value {
 
 /// A chunk of a streamed chat completion, which the page's turns share.
 pub(in super::super) fn chunk_schema() -> Value {
+    // Names come first, arguments in pieces.
+    let call = object([
+        ("index", whole()),
+        ("id?", text()),
+        ("type?", words(&["function"])),
+        (
+            "function",
+            object([("name?", text()), ("arguments?", text())]),
+        ),
+    ]);
     let delta = object([
         ("role?", words(&["assistant"])),
         ("content?", text()),
         ("reasoning_content?", text()),
-        ("tool_calls?", list(object([("index", whole())]))),
+        ("tool_calls?", list(call)),
     ]);
     object([
         ("id", text()),

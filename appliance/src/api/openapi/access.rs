@@ -127,7 +127,10 @@ pub(super) fn describe() -> Part {
             ),
             ("person?", text()),
             ("device?", maybe(text())),
-            ("newest_device?", json!({ "type": ["object", "null"] })),
+            (
+                "newest_device?",
+                maybe(object([("name", text()), ("created_at", whole())])),
+            ),
         ])),
         Operation::delete("/onebit/session", "Signs the device out, for good")
             .writes(object([("signed_in", truth())])),

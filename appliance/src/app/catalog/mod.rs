@@ -7,6 +7,7 @@ mod cached;
 mod choose;
 mod curated;
 mod download;
+mod search;
 mod speech;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use cached::repositories;
 pub use choose::{Choice, choose, variants};
 pub use curated::{CURATED, Curated, Role, curated};
 pub use download::{Progress, download};
+pub use search::HubModel;
 
 use super::{App, AppError, NewModel};
 use crate::domain::Model;
@@ -37,6 +39,8 @@ pub enum CatalogError {
         "`{0}` is no repository; write it as ORGANISATION/NAME, with :QUANT for one of its files, or take a name from `onebit catalogue`"
     )]
     BadName(String),
+    #[error("the hub's answer to a search cannot be read: {why}")]
+    Search { why: String },
     #[error("the hub's listing of {repo} cannot be read: {why}")]
     Listing { repo: String, why: String },
     #[error(

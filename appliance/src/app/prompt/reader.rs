@@ -158,6 +158,7 @@ mod tests {
                 ..Usage::default()
             },
             timings: Timings::default(),
+            joules: None,
         };
         match reader.read(ChatEvent::Finished(finish)).pop() {
             Some(ChatEvent::Finished(finish)) => finish.usage.reasoning_tokens,

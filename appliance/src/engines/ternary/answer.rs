@@ -48,6 +48,8 @@ pub(super) struct Answer {
     pub(super) arrived: Instant,
     pub(super) started: Option<Instant>,
     pub(super) first_token: Option<Instant>,
+    /// How many requests it was last told are before it.
+    pub(super) ahead: Option<usize>,
     /// Tokens whose text is held back.
     pub(super) pending_tokens: usize,
     /// Their log probabilities.
@@ -58,6 +60,14 @@ impl Answer {
     /// Whether nobody listens any more.
     pub(super) fn abandoned(&self) -> bool {
         self.events.is_closed()
+    }
+
+    /// Tells its reader how many requests are before it, where that is news. Once it has begun it is no longer told.
+    pub(super) fn wait_behind(&mut self, ahead: usize) {
+        if self.started.is_none() && self.ahead != Some(ahead) {
+            self.ahead = Some(ahead);
+            self.send(Ok(ChatEvent::Waits { ahead }));
+        }
     }
 
     /// Tokens that the next forward passes have to read.
@@ -166,6 +176,7 @@ impl Answer {
             stop: self.stopped,
             usage: self.usage(),
             timings: self.timings(),
+            joules: None,
         };
         // The place is free before the client hears of the end: its next request must not find it taken.
         drop(self.permit);

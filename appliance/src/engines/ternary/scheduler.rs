@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use onebit_kernels::kv::{Cache, PAGE, SequenceId};
 use onebit_kernels::model::{Logits, Slice, Want};
@@ -26,6 +26,9 @@ use crate::engines::EngineError;
 
 /// Positions whose logits are wanted at once when text is scored: 64 rows of a 128k vocabulary are 32 MiB.
 const SCORE_ROWS: usize = 64;
+
+/// Between two tellings of places in the queue: each may send one event to everybody who waits.
+const PLACES_EVERY: Duration = Duration::from_millis(250);
 
 /// What the session asks of its thread.
 pub(super) enum Job {
@@ -59,6 +62,8 @@ pub(super) struct Scheduler {
     /// Set when the device is gone: the thread ends, and the next request loads the model again.
     lost: bool,
     waiting: VecDeque<Box<Answer>>,
+    /// When those were last told their places.
+    places_told: Option<Instant>,
     /// Oldest first.
     active: Vec<Answer>,
     kept: Kept,
@@ -107,6 +112,7 @@ impl Scheduler {
             admission,
             lost: false,
             waiting: VecDeque::new(),
+            places_told: None,
             active: Vec::new(),
             kept,
         }
@@ -136,6 +142,7 @@ impl Scheduler {
             }
             self.drop_abandoned();
             self.admit();
+            self.tell_places();
             self.admission.set_active(self.active.len());
             if !self.active.is_empty() {
                 self.pass();
@@ -188,6 +195,18 @@ impl Scheduler {
                 answer.cached_len = answer.fed;
             }
             self.active.push(*answer);
+        }
+    }
+
+    /// Tells those who wait how many are before them.
+    fn tell_places(&mut self) {
+        let due = |at: Instant| at.elapsed() >= PLACES_EVERY;
+        if self.waiting.is_empty() || !self.places_told.is_none_or(due) {
+            return;
+        }
+        self.places_told = Some(Instant::now());
+        for (ahead, answer) in self.waiting.iter_mut().enumerate() {
+            answer.wait_behind(ahead);
         }
     }
 

@@ -194,6 +194,7 @@ impl Session for TernarySession {
             arrived,
             started: None,
             first_token: None,
+            ahead: None,
             pending_tokens: 0,
             pending: Vec::new(),
         };

@@ -162,7 +162,7 @@ async fn finish(mut events: Events) -> (Vec<u32>, String, Finish) {
             ChatEvent::LeftOut { .. } | ChatEvent::Sources(_) => {
                 unreachable!("engines know no documents and leave nothing out")
             }
-            ChatEvent::Queued { .. } => {}
+            ChatEvent::Queued { .. } | ChatEvent::Waits { .. } => {}
             ChatEvent::Reasoning(_)
             | ChatEvent::CallBegins { .. }
             | ChatEvent::CallArguments { .. } => panic!("engines send text only"),

@@ -281,6 +281,7 @@ impl Translator {
             stop: None, // this wire does not tell which
             usage,
             timings,
+            joules: None,
         }))
     }
 

@@ -308,7 +308,10 @@ async fn write(
                 }
             }
             ChatEvent::Finished(end) => finish = Some(end),
-            ChatEvent::Queued { .. } | ChatEvent::LeftOut { .. } | ChatEvent::Reasoning(_) => {}
+            ChatEvent::Queued { .. }
+            | ChatEvent::Waits { .. }
+            | ChatEvent::LeftOut { .. }
+            | ChatEvent::Reasoning(_) => {}
             ChatEvent::Sources(found) => sources = found,
         }
     }

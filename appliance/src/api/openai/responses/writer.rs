@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::super::answers::place;
 use super::super::super::cited::file_citation;
 use super::super::super::failure::{Dialect, tell};
 use super::super::super::frames::Frame;
@@ -75,6 +76,7 @@ impl Writer {
         let mut out = Vec::new();
         match event {
             ChatEvent::Queued { .. } => self.start(&mut out),
+            ChatEvent::Waits { ahead } => out.push(place(ahead)),
             ChatEvent::LeftOut { messages } => self.response["notice"] = json!(notice(messages)),
             ChatEvent::Sources(sources) => self.sources = sources,
             ChatEvent::Reasoning(text) => {
@@ -315,6 +317,7 @@ mod tests {
         ChatEvent::Finished(Finish {
             reason,
             stop: None,
+            joules: None,
             usage: Usage::default(),
             timings: Timings::default(),
         })

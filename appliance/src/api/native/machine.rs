@@ -1,0 +1,155 @@
+//! What the owner asks about the machine and where its models come from: the GPU's kernels, a newer version, the hub.
+//! The last two leave the machine, and only when they are asked.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::body::RequestError;
+use super::super::failure::{Failure, json as answer};
+use super::super::openai::OpenAi;
+use crate::app::{App, KernelStage, VERSION};
+
+/// Words of one search: a title is shorter.
+const WORDS_BYTES_MAX: usize = 200;
+
+#[derive(Deserialize)]
+pub(in super::super) struct SearchQuery {
+    #[serde(default)]
+    query: String,
+}
+
+/// Repositories that the hub found, those that most people fetch first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct HubView {
+    models: Vec<HubModelView>,
+}
+
+/// A repository with GGUF files.
+#[derive(Serialize, JsonSchema)]
+struct HubModelView {
+    repository: String,
+    /// As the hub counts.
+    downloads: u64,
+    likes: u64,
+    licence: Option<String>,
+    /// Whether the hub wants an account that agreed to its terms.
+    gated: bool,
+}
+
+/// `GET /onebit/hub`
+pub(in super::super) async fn hub(
+    State(app): State<App>,
+    query: Result<Query<SearchQuery>, QueryRejection>,
+) -> Result<Response, Failure<OpenAi>> {
+    let Query(query) = query.map_err(|error| RequestError::Malformed(error.body_text()))?;
+    let words = query.query.trim();
+    if words.is_empty() || words.len() > WORDS_BYTES_MAX {
+        let why = format!("must be 1 to {WORDS_BYTES_MAX} bytes of words");
+        return Err(RequestError::field("query", why).into());
+    }
+    let found = app.search_hub(words).await?;
+    let models = found
+        .into_iter()
+        .map(|one| HubModelView {
+            repository: one.repo,
+            downloads: one.downloads,
+            likes: one.likes,
+            licence: one.licence,
+            gated: one.gated,
+        })
+        .collect();
+    Ok(answer(StatusCode::OK, &HubView { models }))
+}
+
+/// What is compiled for the GPU, and how the work on it goes.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct KernelsView {
+    /// Null until work has begun: there is no GPU that computes here, or another program has done it.
+    work: Option<WorkView>,
+    kernels: Vec<KernelView>,
+}
+
+/// Compiling, checking and timing.
+#[derive(Serialize, JsonSchema)]
+struct WorkView {
+    #[schemars(extend("enum" = ["running", "done", "failed"]))]
+    stage: &'static str,
+    compiled: usize,
+    /// Those that were there before.
+    known: usize,
+    /// Operations whose fastest parameters have been found.
+    chosen: usize,
+    set_aside: usize,
+    /// The one that was last worked on.
+    last: Option<String>,
+    /// Why it failed.
+    error: Option<String>,
+    seconds: f64,
+}
+
+/// One compiled kernel.
+#[derive(Serialize, JsonSchema)]
+struct KernelView {
+    /// Operation and parameters.
+    name: String,
+    bytes: u64,
+    /// Why it was set aside, if it was.
+    bad: Option<String>,
+}
+
+/// `GET /onebit/kernels`
+pub(in super::super) async fn kernels(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
+    let work = app.kernel_progress().map(|work| WorkView {
+        stage: match work.stage {
+            KernelStage::Running => "running",
+            KernelStage::Done => "done",
+            KernelStage::Failed(_) => "failed",
+        },
+        compiled: work.compiled,
+        known: work.known,
+        chosen: work.chosen,
+        set_aside: work.set_aside,
+        last: work.last,
+        error: match work.stage {
+            KernelStage::Failed(why) => Some(why),
+            KernelStage::Running | KernelStage::Done => None,
+        },
+        seconds: work.took.as_secs_f64(),
+    });
+    let kernels = app
+        .kernels()?
+        .into_iter()
+        .map(|entry| KernelView {
+            name: entry.name,
+            bytes: entry.bytes,
+            bad: entry.bad,
+        })
+        .collect();
+    Ok(answer(StatusCode::OK, &KernelsView { work, kernels }))
+}
+
+/// The newest signed release.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct UpdateView {
+    installed: &'static str,
+    newest: String,
+    newer: bool,
+    /// The line that installs it.
+    command: &'static str,
+}
+
+/// `GET /onebit/update`
+pub(in super::super) async fn update(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
+    let release = app.newest_release().await?;
+    let view = UpdateView {
+        installed: VERSION,
+        newer: release.is_newer(),
+        newest: release.version,
+        command: "onebit update",
+    };
+    Ok(answer(StatusCode::OK, &view))
+}
