@@ -1,4 +1,7 @@
-"""The official Python client against an appliance: anthropic_client.py http://127.0.0.1:PORT/v1"""
+"""The official Python client against an appliance: anthropic_client.py http://127.0.0.1:PORT/v1
+
+Every answer is validated strictly: a field that the client's types demand and the appliance leaves out is an error.
+"""
 
 import sys
 
@@ -14,7 +17,7 @@ def check(holds, told=None):
 
 
 base = sys.argv[1].removesuffix("/v1")
-client = anthropic.Anthropic(base_url=base, api_key="unused", max_retries=0)
+client = anthropic.Anthropic(base_url=base, api_key="unused", max_retries=0, _strict_response_validation=True)
 models = client.models.list(limit=5)
 model = models.data[0].id
 check(models.data[0].type == "model" and models.has_more is False, models)

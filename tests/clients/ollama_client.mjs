@@ -3,11 +3,17 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { strict } from './strict.mjs';
 
 const require = createRequire(join(process.env.ONEBIT_TEST_NODE_MODULES, 'x.js'));
 const { Ollama } = require('ollama');
 
 const client = new Ollama({ host: process.argv[2] });
+const typed = strict(
+  'ollama',
+  // What the client calls a date it hands on as the text that it is.
+  "import type { ChatResponse, GenerateResponse, ProgressResponse, StatusResponse } from 'ollama'; type Told<T> = Omit<T, 'created_at'> & { created_at: string };",
+);
 let checks = 0;
 const check = (value, told) => {
   checks += 1;
@@ -28,7 +34,7 @@ const question = {
   messages: [{ role: 'user', content: 'Count from one to five.' }],
   options: { num_predict: 16, temperature: 0 },
 };
-const answer = await client.chat(question);
+const answer = typed.take('Told<ChatResponse>', await client.chat(question));
 check(answer.done && ['stop', 'length'].includes(answer.done_reason), answer);
 check(answer.eval_count <= 16 && answer.eval_duration > 0 && answer.total_duration > answer.eval_duration, answer);
 
@@ -52,7 +58,7 @@ long.abort();
 const running = (await client.ps()).models;
 check(running.length === 1 && running[0].size > 0 && Date.parse(running[0].expires_at) > Date.now(), running);
 
-const generated = await client.generate({ model, prompt: 'Say a word.', options: question.options });
+const generated = typed.take('Told<GenerateResponse>', await client.generate({ model, prompt: 'Say a word.', options: question.options }));
 check(generated.response.length > 0 && generated.context.length > 0);
 const more = await client.generate({ model, prompt: 'More.', context: generated.context, options: question.options });
 check(more.prompt_eval_count > generated.prompt_eval_count, more);
@@ -76,8 +82,9 @@ await fails(400, client.chat({ ...question, think: true }));
 await fails(400, client.embed({ model, input: 'text' }));
 await fails(501, client.push({ model }));
 
-check((await client.copy({ source: model, destination: 'copied' })).status === 'success');
+check(typed.take('StatusResponse', await client.copy({ source: model, destination: 'copied' })).status === 'success');
 check((await client.list()).models.some((entry) => entry.model === 'copied:latest'));
 check((await client.delete({ model: 'copied' })).status === 'success');
-check((await client.pull({ model })).status === 'success');
+check(typed.take('Pick<ProgressResponse, "status">', await client.pull({ model })).status === 'success');
+checks += typed.finish();
 console.log(`${checks} checks`);

@@ -1,11 +1,27 @@
-"""The official Python client of Ollama against an appliance: ollama_client.py http://127.0.0.1:PORT"""
+"""The official Python client of Ollama against an appliance: ollama_client.py http://127.0.0.1:PORT
 
+Every answer is validated by the client's own types as they stand: nothing is converted to make it fit.
+"""
+
+import collections
 import json
 import sys
 
 import ollama
 
-client = ollama.Client(host=sys.argv[1])
+typed = collections.Counter()
+
+
+class Strict(ollama.Client):
+    def _request(self, cls, *args, **kwargs):
+        def read(**answer):
+            typed[cls.__name__] += 1
+            return cls.model_validate_json(json.dumps(answer), strict=True)
+
+        return super()._request(read, *args, **kwargs)
+
+
+client = Strict(host=sys.argv[1])
 checks = 0
 
 
@@ -100,4 +116,5 @@ check(client.copy(model, "copied").status == "success")
 check("copied:latest" in [m.model for m in client.list().models])
 check(client.delete("copied").status == "success")
 check(client.pull(model).status == "success")
-print(f"{checks} checks")
+print("typed: " + ", ".join(f"{name} ×{count}" for name, count in sorted(typed.items())))
+print(f"{checks + typed.total()} checks")

@@ -8,9 +8,9 @@ pub(super) mod choices;
 pub(super) mod doctor;
 pub(super) mod import;
 pub(super) mod library;
+pub(super) mod machine;
 pub(super) mod mcp;
 pub(super) mod mesh;
-pub(super) mod machine;
 pub(super) mod models;
 pub(super) mod pairing;
 pub(super) mod route;
@@ -115,6 +115,7 @@ pub(super) fn describe() -> Part {
             Operation::post("/onebit/starter", "Fetches them, or says no to them")
                 .takes::<starter::DecideBody>()
                 .gives::<starter::StarterView>(),
+            Operation::get(
                 "/onebit/kernels",
                 "The GPU's kernels, and how the work on them goes",
             )
