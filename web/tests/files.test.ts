@@ -4,7 +4,7 @@ import { fit } from '../src/lib/fit';
 import { any, sample, series } from '../src/lib/history';
 import type { Message, Numbers } from '../src/lib/types';
 
-const message = (id: string, parent_id: string | null, role: Message['role'], content: string, model: string | null = null): Message => ({ id, parent_id, role, content, model, created_at: 1, finish_reason: 'stop', stats: null });
+const message = (id: string, parent_id: string | null, role: Message['role'], content: string, model: string | null = null): Message => ({ id, parent_id, role, content, model, created_at: 1, finish_reason: 'stop', stats: null, reasoning: null, citations: [], pictures: 0 });
 
 describe('a conversation as a file', () => {
   const path = [message('a', null, 'user', 'Why?\n\n# A heading of mine'), message('b', 'a', 'assistant', 'Because.\n\n## You\n\n\\## Answer · x', 'm')];
@@ -45,7 +45,14 @@ describe('fit', () => {
 
 describe('history', () => {
   const numbers = (made_tokens: number, joules: number): Numbers => ({
-    lanes: [{ lane: 'a', active: 0, requests: {}, made_tokens, joules: null, first_token_s: { count: 0, mean: null }, between_tokens_s: { count: 0, mean: null } }],
+    version: '',
+    uptime_s: 0,
+    queue: {},
+    memory: {},
+    routing: {},
+    rates: [],
+    rates_unsaved: 0,
+    lanes: [{ lane: 'a', active: 0, requests: {}, prompt_tokens: 0, made_tokens, joules: null, first_token_s: { count: 0, mean: null }, between_tokens_s: { count: 0, mean: null } }],
     gpus: [],
     energy_joules: { package: joules },
   });

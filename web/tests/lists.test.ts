@@ -5,7 +5,7 @@ import { plain, sentences } from '../src/lib/speech';
 import { children, newestLeaf, path } from '../src/lib/tree';
 import type { Chat, Message } from '../src/lib/types';
 
-const message = (id: string, parent_id: string | null, created_at: number): Message => ({ id, parent_id, role: 'user', content: id, model: null, created_at, finish_reason: 'stop', stats: null });
+const message = (id: string, parent_id: string | null, created_at: number): Message => ({ id, parent_id, role: 'user', content: id, model: null, created_at, finish_reason: 'stop', stats: null, reasoning: null, citations: [], pictures: 0 });
 const tree = new Map([message('q', null, 1), message('a1', 'q', 2), message('a2', 'q', 3), message('q2', 'a1', 4), message('a3', 'q2', 5)].map((one) => [one.id, one]));
 
 describe('tree', () => {
@@ -33,7 +33,7 @@ describe('tree', () => {
 
 describe('ages', () => {
   const now = new Date(2026, 5, 15, 12).getTime();
-  const chat = (id: string, hours: number, pinned = false): Chat => ({ id, title: id, model: null, pinned, created_at: 0, updated_at: now - hours * 3_600_000 });
+  const chat = (id: string, hours: number, pinned = false): Chat => ({ id, title: id, model: null, pinned, created_at: 0, updated_at: now - hours * 3_600_000, head: null, running: false });
 
   test('groups by days, pinned first, empty groups left out', () => {
     const groups = ages([chat('p', 900, true), chat('t', 2), chat('y', 20), chat('o', 500)], now);

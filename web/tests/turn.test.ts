@@ -56,8 +56,14 @@ describe('step', () => {
   });
 
   test('[DONE], role pieces and unknown events change nothing but the id', () => {
-    const turn = play([head, event('message', { choices: [{ delta: { role: 'assistant' } }] }), event('queue', { position: 2 }, '8'), event('message', '[DONE]', '9')]);
+    const turn = play([head, event('message', { choices: [{ delta: { role: 'assistant' } }] }), event('unheard-of', { position: 2 }, '8'), event('message', '[DONE]', '9')]);
     expect(turn).toMatchObject({ phase: 'reading', tokens: 0, last_event_id: '9' });
+  });
+
+  test('the place in the queue is told until the first word, and so is what was left out', () => {
+    const waits = play([head, event('queue', { ahead: 3 }), event('queue', { ahead: 1 }), event('notice', { type: 'oldest_turns_left_out', messages: 2, text: '' })]);
+    expect(waits).toMatchObject({ phase: 'reading', ahead: 1, left_out: 2 });
+    expect(step(waits, piece('so'), 900)).toMatchObject({ phase: 'writing', ahead: null, left_out: 2 });
   });
 
   test('a resumed turn takes the whole replay', () => {

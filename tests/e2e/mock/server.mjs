@@ -41,6 +41,9 @@ function makeControl(delay_ms) {
     allowed: true,
     decided: null,
     breakAfter: null,
+    /** Places in the queue that a turn is told, one after the other. */
+    queue: [],
+    leftOut: 0,
     holdAfter: Infinity,
     waiting: [],
     async pace(made) {
@@ -77,6 +80,10 @@ async function handle(store, control, request, response) {
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'starter') return send(response, starterOf(store, body));
   if (kind === 'models') return modelRoute(store, request, response, id, verb);
+  if (kind === 'kernels') return send(response, store.kernels);
+  if (kind === 'update') return send(response, { installed: '0.1.0', newest: '0.2.0', newer: true, command: 'onebit update' });
+  if (kind === 'hub') return findModels(url.searchParams.get('query'), response);
+  if (kind === 'messages') return picture(store.pictures.get(id)?.[Number(rest)], response);
   if (kind === 'doctor') return send(response, { checks: CHECKS });
   if (kind === 'logical') return send(response, { logical: [], pins: store.pins });
   if (kind === 'collections') return collectionRoute(store, request, response, id, verb, rest, body, send, fail);
@@ -92,6 +99,22 @@ function meshRoute(control, request, response, device, body) {
   const code = (endpoint) => ({ endpoint, settings: `[Interface]\nPrivateKey = K\n[Peer]\nEndpoint = ${endpoint}\n`, picture: { size: 3, path: 'M1 1h1v1h-1z' } });
   const verdict = { state: 'open', endpoint: '8.8.4.4:51820', by: 'PCP' };
   return send(response, { device: body.device, address: '10.77.0.2', own_address: '10.77.0.1', home: code('192.168.1.2:51820'), anywhere: code('8.8.4.4:51820'), verdict }, 201);
+}
+
+const HITS = [
+  { repository: 'lab/small-model', downloads: 41_230, likes: 310, licence: 'apache-2.0', gated: false },
+  { repository: 'house/small-model-pro', downloads: 9_100, likes: 12, licence: null, gated: true },
+];
+
+function findModels(words, response) {
+  if (words === 'offline') return fail(response, 503, 'pull_failed', 'offline is set; the hub was not contacted');
+  return send(response, { models: HITS.filter((one) => one.repository.includes(words)) });
+}
+
+function picture(address, response) {
+  if (!address) return fail(response, 404, 'not_found', 'there is no such picture');
+  const [, kind, bytes] = /^data:([^;]+);base64,(.*)$/.exec(address);
+  return response.writeHead(200, { 'content-type': kind }).end(Buffer.from(bytes, 'base64'));
 }
 
 function pairingRoute(control, request, response, id, body) {

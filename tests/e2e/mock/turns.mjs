@@ -8,7 +8,8 @@ export function startTurn(store, chat, body, control) {
   let question = store.messages.get(body.parent_id);
   const turn = { id: newId(), chat: chat.id, events: [], listeners: new Set(), ended: false, stopped: false };
   if (body.content !== undefined) {
-    question = addMessage(store, chat, { role: 'user', parent_id: body.parent_id, content: body.content, finish_reason: 'stop' });
+    question = addMessage(store, chat, { role: 'user', parent_id: body.parent_id, content: body.content, finish_reason: 'stop', pictures: body.pictures?.length ?? 0 });
+    if (body.pictures) store.pictures.set(question.id, body.pictures);
     if (chat.title === '') chat.title = body.content.slice(0, 60);
   }
   const version = [...store.messages.values()].filter((message) => message.parent_id === question.id).length + 1;
@@ -29,6 +30,11 @@ export function startTurn(store, chat, body, control) {
 
 async function write(turn, chat, question, reply, version, control) {
   const began = Date.now();
+  for (const ahead of control.queue) {
+    emit(turn, 'queue', { ahead });
+    await control.pace(0);
+  }
+  if (control.leftOut > 0) emit(turn, 'notice', { type: 'oldest_turns_left_out', messages: control.leftOut, text: '' });
   const parts = [...pieces(thoughts(question.content)).map((text) => ['reasoning_content', text]), ...pieces(answer(question.content, version)).map((text) => ['content', text])];
   let made = 0;
   for (const [field, text] of parts) {

@@ -90,7 +90,62 @@ for (const screen of ['desktop', 'phone']) {
   });
 }
 
+// A red square of 4 by 4.
+const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAEElEQVR42mP4z8AARwzEcQCukw/xOF6MEQAAAABJRU5ErkJggg==';
+
 describe('chat', () => {
+  test('a picture goes with the question to a model that sees, and to no other', () =>
+    withPage(mock.base, {}, async (page) => {
+      const model = mock.store.models[0];
+      const choose = () => page.setInputFiles('.composer input[type=file]', { name: 'red.png', mimeType: 'image/png', buffer: Buffer.from(PNG, 'base64') });
+      await choose();
+      await page.waitForSelector('.notes >> text=No model here can see pictures');
+      model.sees = true;
+      await page.reload();
+      await page.waitForSelector('.pick');
+      await choose();
+      await page.waitForSelector('.composer .pictures img');
+      await page.click('button[aria-label="Take picture 1 away"]');
+      // Pasting does the same as choosing.
+      await page.evaluate((bytes) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(atob(bytes), (one) => one.charCodeAt(0))], 'red.png', { type: 'image/png' }));
+        document.getElementById('composer').dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
+      }, PNG);
+      await page.waitForSelector('.composer .pictures img');
+      await assertAccessible(page);
+      await ask(page, 'What is it?');
+      await answered(page);
+      assert.equal(await page.locator('.composer .pictures').count(), 0);
+      const seen = () => page.locator('.question .pictures img').evaluateAll((all) => all.map((one) => one.complete && one.naturalWidth));
+      assert.deepEqual(await seen(), [4]);
+      // Asked differently, it is still about the picture.
+      await page.hover('.question');
+      await page.click('.question button[aria-label=Edit]');
+      await page.fill('.edit textarea', 'Which colour?');
+      await page.press('.edit textarea', 'Enter');
+      await page.waitForSelector('.question .branches >> text=2/2');
+      await answered(page);
+      assert.deepEqual([...mock.store.pictures.values()].map((all) => all.map((one) => one.slice(0, 15))), [['data:image/jpeg'], ['data:image/jpeg']]);
+      model.sees = false;
+    }));
+
+  test('tells the place in the queue, what was left out, and what the answer took', () =>
+    withPage(mock.base, {}, async (page) => {
+      Object.assign(mock.control, { queue: [2, 0], leftOut: 3, holdAfter: 0 });
+      const next = () => mock.control.waiting.splice(0).forEach((resume) => resume());
+      await ask(page, 'one');
+      await page.waitForSelector('.answer >> text=In the queue: 2 before this one');
+      next();
+      await page.waitForSelector('.answer >> text=Next in the queue');
+      next();
+      await page.waitForSelector('.answer >> text=its 3 oldest messages were left out');
+      Object.assign(mock.control, { queue: [], leftOut: 0 });
+      mock.control.release();
+      await answered(page);
+      assert.match(await page.locator('.answer .reading').last().innerText(), /31\.5|32 J/);
+    }));
+
   test('finished blocks are never rendered again while the answer grows', () =>
     withPage(mock.base, {}, async (page) => {
       mock.control.holdAfter = 150;

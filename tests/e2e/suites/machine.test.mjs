@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startMock } from '../mock/server.mjs';
+import { KERNELS } from '../mock/store.mjs';
 import { answered, ask, assertAccessible, assertNoSideways, shut, withPage } from '../support/page.mjs';
 
 let mock;
@@ -28,12 +29,21 @@ for (const screen of ['desktop', 'phone']) {
       }));
 
     test('a model is looked up, its fit is told, and it comes, pauses and goes on', () =>
-      withPage(`${mock.base}#/models`, { screen, allow: [/400/] }, async (page) => {
+      withPage(`${mock.base}#/models`, { screen, allow: [/400|503/] }, async (page) => {
         mock.store.downloads.clear();
         mock.store.downloadStep = 0;
-        await page.fill('[role=search] input', 'nonsense');
+        await page.fill('[role=search] input', 'non/sense/name');
         await page.press('[role=search] input', 'Enter');
         await page.waitForSelector('.notice >> text=write it as owner/name');
+        await page.fill('[role=search] input', 'small');
+        await page.press('[role=search] input', 'Enter');
+        await page.locator('.hits button', { hasText: 'house/small-model-pro' }).getByText('needs an account').waitFor();
+        await page.locator('.hits button', { hasText: 'lab/small-model' }).click();
+        await page.locator('.hits .variants li', { hasText: 'Q8_0' }).waitFor();
+        await assertNoSideways(page);
+        await page.fill('[role=search] input', 'offline');
+        await page.press('[role=search] input', 'Enter');
+        await page.waitForSelector('.notice >> text=offline is set');
         await page.fill('[role=search] input', 'lab/small-model');
         await page.press('[role=search] input', 'Enter');
         const variant = (name) => page.locator('.variants li', { hasText: name });
@@ -130,6 +140,13 @@ for (const screen of ['desktop', 'phone']) {
       await page.fill('input[aria-label="Filter the log"]', '');
       await page.check('text=Warnings and errors');
       assert.equal(await page.locator('.box p').count(), 2);
+      const kernels = page.locator('.kernels');
+      assert.match(await kernels.innerText(), /Being compiled[\s\S]*Compiled\s*31[\s\S]*Tuned\s*6[\s\S]*2 compiled kernels[\s\S]*differ from the definition/);
+      mock.store.kernels = { ...mock.store.kernels, work: { ...mock.store.kernels.work, stage: 'done', chosen: 9 } };
+      await kernels.getByText('Ready', { exact: true }).waitFor();
+      mock.store.kernels = KERNELS;
+      await page.click('button:has-text("Look for a newer version")');
+      await page.waitForSelector('text=Version 0.2.0 can be had; this is 0.1.0');
       await page.click('button:has-text("Look at the machine")');
       await page.waitForSelector('pre >> text=sudo apt install mesa-vulkan-drivers');
       await assertAccessible(page);

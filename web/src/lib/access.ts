@@ -1,35 +1,13 @@
 // Who this browser is to the appliance: the session, coming in, devices and keys.
 import { json, send } from './api';
+import type { components } from './openapi';
 
-export interface Session {
-  signed_in: boolean;
-  scope: 'public' | 'infer' | 'chat' | 'owner';
-  /** Whether nobody can listen on the way. */
-  private: boolean;
-  claimable: boolean;
-  https_port: number | null;
-  authority?: { sha256: string; words: string };
-  device?: string | null;
-  newest_device?: { name: string; created_at: number } | null;
-}
+type Schemas = components['schemas'];
 
-export interface Device {
-  id: string;
-  name: string;
-  scope: string;
-  seen_at: number | null;
-  seen_from: string | null;
-}
-
-export interface Opened {
-  id: string;
-  code: string;
-  link: string | null;
-  page: string | null;
-  picture: { size: number; path: string } | null;
-  reachable: boolean;
-  expires_in_ms: number;
-}
+export type Session = Schemas['get_onebit_session'];
+export type Device = Schemas['get_onebit_devices']['devices'][number];
+export type Key = Schemas['get_onebit_keys']['keys'][number];
+export type Opened = Schemas['post_onebit_pairing'];
 
 export interface Pairing {
   id: string;
@@ -40,11 +18,7 @@ export interface Pairing {
   digits?: string;
 }
 
-export interface Claimed {
-  id: string;
-  secret: string;
-  digits: string;
-}
+export type Claimed = Schemas['post_onebit_pair'];
 
 /** Symbols of the setup code; those of pairing have 8 or 26. */
 const SETUP_SYMBOLS = 16;
@@ -66,7 +40,7 @@ export const decide = async (id: string, allow: boolean, digits: string): Promis
 
 export const devices = async (): Promise<Device[]> => (await json<{ devices: Device[] }>('GET', 'devices')).devices;
 export const revoke = async (id: string): Promise<void> => void (await send('DELETE', `devices/${id}`));
-export const keys = async (): Promise<Device[]> => (await json<{ keys: Device[] }>('GET', 'keys')).keys;
+export const keys = async (): Promise<Key[]> => (await json<{ keys: Key[] }>('GET', 'keys')).keys;
 export const addKey = async (name: string): Promise<string> => (await json<{ key: string }>('POST', 'keys', { name })).key;
 export const removeKey = async (id: string): Promise<void> => void (await send('DELETE', `keys/${id}`));
 

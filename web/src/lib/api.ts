@@ -1,7 +1,7 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { settings } from './settings.svelte';
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Message, Model, ModelOptions, Numbers, Starter, Status, Timings, TurnRequest, Variants } from './types';
+import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Found, Kernels, Message, Model, ModelOptions, Numbers, Saved, Starter, Status, Timings, TurnRequest, Update, Variants } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 
@@ -65,7 +65,15 @@ export const explain = (model: string): Promise<Explained> => json('GET', `../v1
 export const numbers = (): Promise<Numbers> => json('GET', '../stats');
 /** Share of the processor that is busy, in percent; `null` where the machine does not tell. */
 export const processorPercent = async (): Promise<number | null> => (await json<{ cpu_percent: number | null }>('GET', '../v1/system-stats')).cpu_percent;
+export const kernels = (): Promise<Kernels> => json('GET', 'kernels');
+/** Asks where releases come from; nothing else does. */
+export const newest = (): Promise<Update> => json('GET', 'update');
 export const checkUp = async (): Promise<Check[]> => (await json<{ checks: Check[] }>('GET', 'doctor')).checks;
+
+/** Looks for models on the hub by words. */
+export const findModels = async (words: string): Promise<Found[]> => (await json<{ models: Found[] }>('GET', `hub?query=${id(words)}`)).models;
+/** Where a message's picture is. */
+export const pictureOf = (message: string, number: number): string => new URL(`messages/${id(message)}/pictures/${number}`, ROOT).href;
 
 // Models from the hub, and how each is loaded: Lemonade's paths.
 export const variants = (repository: string): Promise<Variants> => json('GET', `../v1/pull/variants?checkpoint=${id(repository)}`);
@@ -108,7 +116,7 @@ export const chat = (chat: string, last?: number): Promise<ChatDetail> => json('
 export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean; collections?: string[] }): Promise<void> =>
   void (await send('PATCH', `chats/${id(chat)}`, change));
 /** Brings in a chat with all its versions. */
-export const importChat = async (title: string, messages: Message[], head: string | null): Promise<Chat> => chatOf(await json('POST', 'chats/import', { title, messages, head }));
+export const importChat = async (title: string, messages: Saved[], head: string | null): Promise<Chat> => chatOf(await json('POST', 'chats/import', { title, messages, head }));
 export const deleteChat = async (chat: string): Promise<void> => void (await send('DELETE', `chats/${id(chat)}`));
 
 // The library has GAIA's paths, beside ours.

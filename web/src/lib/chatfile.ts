@@ -1,9 +1,9 @@
 // A conversation as a file: the whole tree as JSON, or the branch on screen as Markdown; written and read. Pure.
-import type { ChatDetail, Message } from './types';
+import type { ChatDetail, Message, Saved } from './types';
 
 export interface Brought {
   title: string;
-  messages: Message[];
+  messages: Saved[];
   head: string | null;
 }
 
@@ -43,7 +43,7 @@ function fromJson(text: string): Brought | null {
 function fromMarkdown(text: string): Brought | null {
   const title = /^# (.+)$/m.exec(text)?.[1];
   if (title === undefined) return null;
-  const messages: Message[] = [];
+  const messages: Saved[] = [];
   let body: string[] = [];
   const close = () => {
     const last = messages.at(-1);
@@ -58,7 +58,7 @@ function fromMarkdown(text: string): Brought | null {
     }
     close();
     const role = line === QUESTION ? 'user' : 'assistant';
-    messages.push({ id: String(messages.length + 1), parent_id: messages.at(-1)?.id ?? null, role, content: '', model: heading[1] ?? null, created_at: 0, finish_reason: 'stop', stats: null });
+    messages.push({ id: String(messages.length + 1), parent_id: messages.at(-1)?.id ?? null, role, content: '', model: heading[1] ?? null, created_at: 0, finish_reason: 'stop' });
   }
   close();
   return messages.length === 0 ? null : { title, messages, head: messages.at(-1)?.id ?? null };

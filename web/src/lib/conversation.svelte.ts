@@ -31,6 +31,8 @@ export class Conversation {
   /** Documents and collections that it is answered from. */
   shelf: string[] = $state([]);
   error: unknown = $state(null);
+  /** Pictures of the question that is on its way. */
+  sending: string[] = $state.raw([]);
   #request: TurnRequest | null = null;
   #abort: AbortController | null = null;
   #unseen: ServerEvent[] = [];
@@ -88,8 +90,8 @@ export class Conversation {
   }
 
   /** Adds a question under `parent` (the leaf on screen by default) and has it answered. */
-  ask(content: string, parent: string | null | undefined = undefined): Promise<void> {
-    return this.#start({ parent_id: parent === undefined ? (this.nodes.at(-1)?.message.id ?? null) : parent, content, ...this.#how() });
+  ask(content: string, parent: string | null | undefined = undefined, pictures: string[] = []): Promise<void> {
+    return this.#start({ ...(pictures.length > 0 ? { pictures } : {}), parent_id: parent === undefined ? (this.nodes.at(-1)?.message.id ?? null) : parent, content, ...this.#how() });
   }
 
   /** Answers a question again, beside the answers that it has. */
@@ -136,10 +138,11 @@ export class Conversation {
     if (this.running || this.id === null) return;
     const id = this.id;
     this.#request = request;
+    this.sending = request.pictures ?? [];
     this.#age += 1;
     this.turn = { ...sent(performance.now()), question: request.content === undefined ? null : placeholder(request) };
     // The question is on screen at once, under the message that it answers to.
-    this.head = request.parent_id;
+    this.head = request.parent_id ?? null;
     await this.#follow((signal) => api.startTurn(id, request, signal));
   }
 
@@ -246,7 +249,10 @@ export class Conversation {
 
 const placeholder = (request: TurnRequest): Message => ({
   id: '',
-  parent_id: request.parent_id,
+  reasoning: null,
+  citations: [],
+  pictures: 0,
+  parent_id: request.parent_id ?? null,
   role: 'user',
   content: request.content ?? '',
   model: null,
@@ -273,7 +279,7 @@ export function conversation(id: string): Conversation {
 }
 
 /** Makes a chat on the server and asks its first question. */
-export async function begin(content: string, shelf: string[] = []): Promise<string> {
+export async function begin(content: string, shelf: string[] = [], pictures: string[] = []): Promise<string> {
   const chat = await api.createChat(models.current?.id ?? '');
   chats.put(chat);
   const fresh = new Conversation(chat.id);
@@ -281,7 +287,7 @@ export async function begin(content: string, shelf: string[] = []): Promise<stri
   fresh.known = true;
   open.set(chat.id, fresh);
   if (shelf.length > 0) await fresh.stand(shelf);
-  void fresh.ask(content, null);
+  void fresh.ask(content, null, pictures);
   return chat.id;
 }
 

@@ -1,6 +1,6 @@
 // The stream reducer: what one running turn looks like after each event. Pure: time comes with the event.
 import type { ServerEvent } from './sse';
-import type { Chunk, Citation, ErrorBody, Message } from './types';
+import type { Chunk, Citation, ErrorBody, Message, Notice, TurnStarted, TurnWaits } from './types';
 
 export type Phase = 'sent' | 'reading' | 'thinking' | 'writing' | 'done' | 'failed' | 'lost';
 
@@ -19,6 +19,10 @@ export interface Turn {
   /** When thinking ended and the answer began. */
   answer_at: number | null;
   last_event_id: string;
+  /** Requests that are before it; `null` once it has its turn. */
+  ahead: number | null;
+  /** How many of the oldest messages the model has not read. */
+  left_out: number;
   /** The passages that the answer is made from. */
   citations: Citation[];
   answer: Message | null;
@@ -39,6 +43,8 @@ export function sent(now: number): Turn {
     last_at: null,
     answer_at: null,
     last_event_id: '',
+    ahead: null,
+    left_out: 0,
     citations: [],
     answer: null,
     error: null,
@@ -65,9 +71,13 @@ export function step(turn: Turn, event: ServerEvent, now: number): Turn {
   }
   switch (event.name) {
     case 'turn': {
-      const head = data as { turn_id: string; user_message?: Message | null; assistant_message_id: string };
+      const head = data as TurnStarted;
       return { ...next, phase: next.phase === 'sent' ? 'reading' : next.phase, turn_id: head.turn_id, question: head.user_message ?? null, answer_id: head.assistant_message_id };
     }
+    case 'queue':
+      return { ...next, ahead: (data as TurnWaits).ahead };
+    case 'notice':
+      return { ...next, left_out: (data as Notice).messages };
     case 'citations':
       return { ...next, citations: (data as { citations: Citation[] }).citations };
     case 'message': {
@@ -91,7 +101,7 @@ function isChunk(data: unknown): data is Chunk {
 
 function chunk(turn: Turn, data: Chunk, now: number): Turn {
   if ('error' in data) return { ...turn, phase: 'failed', error: (data as { error: ErrorBody }).error };
-  const delta = data.choices?.[0]?.delta;
+  const delta = data.choices[0]?.delta;
   const content = delta?.content ?? '';
   const reasoning = delta?.reasoning_content ?? '';
   if (content === '' && reasoning === '') return turn;
@@ -101,6 +111,7 @@ function chunk(turn: Turn, data: Chunk, now: number): Turn {
     content: turn.content + content,
     reasoning: turn.reasoning + reasoning,
     tokens: turn.tokens + 1,
+    ahead: null,
     first_at: turn.first_at ?? now,
     last_at: now,
     answer_at: turn.answer_at ?? (content === '' ? null : now),

@@ -1,66 +1,56 @@
-// What the appliance sends and takes, as docs/http-api.md has it. Times are unix milliseconds.
+// What the appliance sends and takes, by the names that the page says. The shapes themselves are generated from its own
+// description of its routes. Times are unix milliseconds.
+import type { components } from './openapi';
 
-export type ModelState = 'absent' | 'ready' | 'loading' | 'loaded' | 'failed';
+type Schemas = components['schemas'];
 
-export interface Model {
-  id: string;
-  name: string;
-  architecture: string;
-  file_bytes: number;
-  context_length: number;
-  quantisation: string;
-  state: ModelState;
-  memory_bytes?: number | null;
-  /** Answers being made, and requests that wait for a seat. */
-  active?: number;
-  waiting?: number;
-  /** Whether it has a template for conversations. */
-  chat?: boolean;
-  error?: string | null;
-}
-
+export type Model = Schemas['ModelView'];
 /** A model on its way from the hub. */
-export interface Download {
-  id: string;
-  model_name: string;
-  status: 'downloading' | 'paused' | 'completed' | 'cancelled' | 'error';
-  bytes_downloaded: number;
-  bytes_total: number;
-  error?: string;
-}
-
-/** One model that this machine is worth having. */
-export interface StarterPart {
-  role: 'chat' | 'embeddings' | 'hearing' | 'speaking';
-  model: string;
-  repository: string;
-  licence: string;
-  good_for: string;
-  state: 'here' | 'missing' | 'coming' | 'failed' | 'blocked';
-  note?: string;
-  done_bytes: number;
-  total_bytes: number;
-}
-
-/** All of them. */
-export interface Starter {
-  state: 'off' | 'offered' | 'dismissed' | 'fetching' | 'stopped' | 'complete';
-  why?: string;
-  parts: StarterPart[];
-}
-
+export type Download = Schemas['get_v1_downloads'][number];
+/** The models that this machine is worth having. */
+export type Starter = Schemas['StarterView'];
+export type StarterPart = Starter['parts'][number];
 /** The quantisations of a repository. */
-export interface Variants {
-  checkpoint: string;
-  suggested_name: string;
-  variants: { name: string; size_bytes: number; files: string[] }[];
-}
+export type Variants = Schemas['get_v1_pull_variants'];
+/** A repository that a search found. */
+export type Found = Schemas['HubModelView'];
+/** What is compiled for the GPU, and how the work on it goes. */
+export type Kernels = Schemas['KernelsView'];
+/** The newest signed release. */
+export type Update = Schemas['UpdateView'];
+/** Where a request would go now. */
+export type Explained = Schemas['get_v1_route_explain'];
+export type Numbers = Schemas['get_stats'];
+/** What one lane has done since the start. */
+export type LaneNumbers = Numbers['lanes'][number];
+/** One thing that the check-up looked at. */
+export type Check = Schemas['CheckView'];
+/** Documents that are asked together. */
+export type Collection = Schemas['get_onebit_collections']['collections'][number];
+export type Chat = Schemas['ChatView'];
+export type Message = Schemas['MessageView'];
+/** A message of a saved chat, which another program may have written. */
+export type Saved = Schemas['ImportedMessage'];
+/** A passage of a document. Offsets count Unicode scalar values of the document's text. */
+export type Citation = Schemas['CitationView'];
+export type Doc = Schemas['get_api_documents']['documents'][number];
+/** A part of a document's text. */
+export type DocText = Schemas['get_api_documents_id_content'];
+export type ChatDetail = Schemas['ChatTreeView'];
+export type Status = Schemas['StatusView'];
+/** One piece of OpenAI's `chat.completion.chunk`. */
+export type Chunk = Schemas['post_onebit_chats_id_turns_piece'];
+export type TurnStarted = Schemas['TurnStarted'];
+export type TurnWaits = Schemas['TurnWaits'];
+export type Notice = Schemas['Notice'];
 
-/** How a model is loaded. */
-export interface ModelOptions {
-  saved: Record<string, unknown>;
-  effective: Record<string, unknown>;
-}
+/** What the generator takes for always there has a value of its own where it is left out. */
+type Open<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
+/** With content, a new question under `parent_id`; without, another answer to the question `parent_id`. */
+export type TurnRequest = Open<Schemas['TurnBody'], 'pictures'>;
+
+/** What the appliance calls a chat until its first question names it. */
+export const UNTITLED = 'New chat';
 
 /** How long a completion took, as llama-server tells it. */
 export interface Timings {
@@ -70,163 +60,10 @@ export interface Timings {
   predicted_per_second: number | null;
 }
 
-/** Where a request would go now. */
-export interface Explained {
-  model: string;
-  lane: string | null;
-  reason: string;
-  ranked: { lane: string; model: string; first_token_s: number | null; eta_s: number | null; joules: number | null; cost: number }[];
-  refused: { lane: string; model: string; why: string }[];
-}
-
-/** What one lane has done since the start. */
-export interface LaneNumbers {
-  lane: string;
-  active: number;
-  requests: Record<string, number>;
-  made_tokens: number;
-  joules: number | null;
-  first_token_s: { count: number; mean: number | null };
-  between_tokens_s: { count: number; mean: number | null };
-}
-
-export interface Numbers {
-  lanes: LaneNumbers[];
-  gpus: { name: string; busy_percent: number | null; watts: number | null; celsius: number | null }[];
-  energy_joules: Record<string, number>;
-}
-
-/** One thing that the check-up looked at. */
-export interface Check {
-  name: string;
-  verdict: 'good' | 'advice' | 'problem' | string;
-  found: string;
-  wanted: string;
-  why: string;
-  fix: string | null;
-}
-
-/** Documents that are asked together. */
-export interface Collection {
-  id: string;
-  name: string;
-  documents: number;
-}
-
-export interface Chat {
-  id: string;
-  title: string;
-  model: string | null;
-  pinned: boolean;
-  created_at: number;
-  updated_at: number;
-  /** The leaf that is shown; `null` while the chat is empty. */
-  head?: string | null;
-  /** Whether a turn of this chat runs now. */
-  running?: boolean;
-}
-
-/** What the appliance calls a chat until its first question names it. */
-export const UNTITLED = 'New chat';
-
-export interface Stats {
-  prompt_tokens: number;
-  completion_tokens: number;
-  ttft_ms: number;
-  prefill_tps: number;
-  decode_tps: number;
-  finish_reason?: string | null;
-}
-
-export interface Message {
-  id: string;
-  parent_id: string | null;
-  role: 'system' | 'user' | 'assistant' | 'tool';
-  content: string;
-  /** What the model thought before it answered, where it says so. */
-  reasoning?: string | null;
-  model: string | null;
-  created_at: number;
-  /** `null` while the answer is still being written. */
-  finish_reason: string | null;
-  stats: Stats | null;
-  /** The passages that the answer was made from. */
-  citations?: Citation[];
-}
-
-/** A passage of a document. Offsets count Unicode scalar values of the document's text. */
-export interface Citation {
-  number: number;
-  document_id: string;
-  filename: string;
-  passage: number;
-  page: number | null;
-  headings: string[];
-  start: number;
-  end: number;
-  score: number;
-  text: string;
-}
-
-export interface Doc {
-  id: string;
-  filename: string;
-  file_size: number;
-  chunk_count: number;
-  indexing_status: 'pending' | 'indexing' | 'complete' | 'failed' | 'cancelled' | 'missing';
-  progress: number;
-  error_kind: string | null;
-  last_error: string | null;
-  pages: number | null;
-  /** The collections that it is in. */
-  collections?: string[];
-}
-
-/** A part of a document's text. */
-export interface DocText {
-  content: string;
-  start: number;
-  end: number;
-  length: number;
-}
-
-/** A turn that runs on the server, whoever started it. */
-export interface RunningTurn {
-  turn_id: string;
-  assistant_message_id: string;
-}
-
-export interface ChatDetail {
-  chat: Chat;
-  messages: Message[];
-  turns?: RunningTurn[];
-  /** Whether these are all of its messages. */
-  whole?: boolean;
-  /** Collections or documents that the chat is answered from. */
-  collections?: string[];
-}
-
-export interface TurnRequest {
-  parent_id: string | null;
-  /** With it, a new question under `parent_id`; without, another answer to the question `parent_id`. */
-  content?: string;
-  model: string;
-  options?: TurnOptions;
-}
-
-export interface TurnOptions {
-  temperature?: number;
-  top_p?: number;
-  max_tokens?: number;
-  system?: string;
-}
-
-export interface Status {
-  version: string;
-  uptime_s: number;
-  models: Model[] | string[];
-  memory: { total_bytes: number; available_bytes: number; used_by_models_bytes: number };
-  queue: { active: number; waiting: number };
+/** How a model is loaded: Lemonade's options, of any name. */
+export interface ModelOptions {
+  saved: Record<string, unknown>;
+  effective: Record<string, unknown>;
 }
 
 export interface ErrorBody {
@@ -234,10 +71,4 @@ export interface ErrorBody {
   type?: string | null;
   code?: string | null;
   param?: string | null;
-}
-
-/** One piece of OpenAI's `chat.completion.chunk`. */
-export interface Chunk {
-  choices?: { delta?: { content?: string | null; reasoning_content?: string | null }; finish_reason?: string | null }[];
-  usage?: { prompt_tokens: number; completion_tokens: number } | null;
 }
