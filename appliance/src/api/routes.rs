@@ -437,7 +437,6 @@ fn single() -> Vec<Route> {
         route(GET, "/onebit/doctor", Owner, native::doctor::doctor),
         route(GET, "/onebit/starter", Chat, native::starter::show),
         route(POST, "/onebit/starter", Owner, native::starter::decide),
-        route(GET, "/onebit/kernels", Owner, native::machine::kernels),
         route(GET, "/onebit/update", Owner, native::machine::update),
         route(GET, "/onebit/hub", Owner, native::machine::hub),
         route(GET, "/onebit/models", Chat, native::models::list),

@@ -4,8 +4,6 @@
 //! goes on with the others.
 
 use std::path::{Path, PathBuf};
-use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::{App, AppError};
 use crate::config::{CacheKind, ComputeDevice, environment};
@@ -37,78 +35,6 @@ pub struct KernelEntry {
     pub bytes: u64,
     /// Why it was set aside, if it was.
     pub bad: Option<String>,
-}
-
-/// How the work on kernels goes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KernelProgress {
-    /// Whether it goes on.
-    pub stage: KernelStage,
-    /// Kernels compiled and checked.
-    pub compiled: usize,
-    /// Those that were there before.
-    pub known: usize,
-    /// Operations whose fastest parameters have been found.
-    pub chosen: usize,
-    /// Those that this device or driver does not run rightly.
-    pub set_aside: usize,
-    /// The kernel that was last worked on.
-    pub last: Option<String>,
-    /// Time so far, or that it took.
-    pub took: Duration,
-}
-
-/// Whether the work on kernels goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KernelStage {
-    /// It does.
-    Running,
-    /// It is done.
-    Done,
-    /// It has failed, and why.
-    Failed(String),
-}
-
-/// Work and when it began.
-pub(super) struct Begun {
-    at: Instant,
-    progress: KernelProgress,
-}
-
-impl Begun {
-    fn now() -> Begun {
-        Begun {
-            at: Instant::now(),
-            progress: KernelProgress {
-                stage: KernelStage::Running,
-                compiled: 0,
-                known: 0,
-                chosen: 0,
-                set_aside: 0,
-                last: None,
-                took: Duration::ZERO,
-            },
-        }
-    }
-
-    /// Counts one line of a child.
-    fn hear(&mut self, line: &str) {
-        let (word, rest) = line.split_once('\t').unwrap_or(("", line));
-        let progress = &mut self.progress;
-        match word {
-            "compiled" => progress.compiled += 1,
-            "known" => progress.known += 1,
-            "chosen" => progress.chosen += 1,
-            "bad" => progress.set_aside += 1,
-            _ => return,
-        }
-        progress.last = Some(rest.to_owned());
-    }
-
-    fn end(&mut self, stage: KernelStage) {
-        self.progress.stage = stage;
-        self.progress.took = self.at.elapsed();
-    }
 }
 
 /// What is to be done.
@@ -151,52 +77,12 @@ impl App {
         gpu::clear(&self.kernels_folder()).map_err(failed)
     }
 
-    fn kernel_work(&self) -> MutexGuard<'_, Option<Begun>> {
-        let work = self.inner.kernel_work.lock();
-        work.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How the work on kernels goes or went; `None` where this process has not begun any.
-    pub fn kernel_progress(&self) -> Option<KernelProgress> {
-        let work = self.kernel_work();
-        let begun = work.as_ref()?;
-        let mut progress = begun.progress.clone();
-        if progress.stage == KernelStage::Running {
-            progress.took = begun.at.elapsed();
-        }
-        Some(progress)
-    }
-
     /// Compiles, checks and times the kernels of a model (the default one when `name` is empty) in children; `say` hears
     /// each line of theirs: a word, a tab, a kernel.
     ///
     /// # Errors
     /// No such model or device, or children that keep dying.
     pub async fn compile_kernels(
-        &self,
-        name: &str,
-        work: KernelWork,
-        mut say: impl FnMut(&str),
-    ) -> Result<(), AppError> {
-        *self.kernel_work() = Some(Begun::now());
-        let outcome = self
-            .compile_in_children(name, work, |line| {
-                if let Some(begun) = &mut *self.kernel_work() {
-                    begun.hear(line);
-                }
-                say(line);
-            })
-            .await;
-        if let Some(begun) = &mut *self.kernel_work() {
-            begun.end(match &outcome {
-                Ok(()) => KernelStage::Done,
-                Err(error) => KernelStage::Failed(error.to_string()),
-            });
-        }
-        outcome
-    }
-
-    async fn compile_in_children(
         &self,
         name: &str,
         work: KernelWork,
@@ -379,35 +265,5 @@ fn kind(kind: CacheKind) -> &'static str {
     match kind {
         CacheKind::F16 => "f16",
         CacheKind::Int8 => "int8",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_what_the_children_say() {
-        let mut begun = Begun::now();
-        for line in [
-            "known\ta",
-            "compiled\tb",
-            "chosen\tc: 4, 2 us",
-            "bad\td: hangs",
-            "?",
-        ] {
-            begun.hear(line);
-        }
-        let progress = &begun.progress;
-        let counts = (
-            progress.known,
-            progress.compiled,
-            progress.chosen,
-            progress.set_aside,
-        );
-        assert_eq!(counts, (1, 1, 1, 1));
-        assert_eq!(progress.last.as_deref(), Some("d: hangs"));
-        begun.end(KernelStage::Failed("no".into()));
-        assert_eq!(begun.progress.stage, KernelStage::Failed("no".into()));
     }
 }

@@ -52,8 +52,8 @@ mod uploads;
 mod wish;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use onebit_kernels::threads::Threads;
@@ -88,7 +88,7 @@ pub use files::{FileEntry, FilesError, FoundFiles, Listing, Preview, PreviewText
 use flights::{Aboard, Flights, Pressure};
 use follow::Log;
 pub use hardware::{Activity, Hardware, ProgramFact};
-pub use kernels::{KernelEntry, KernelProgress, KernelStage, KernelWork};
+pub use kernels::{KernelEntry, KernelWork};
 pub use measure::Perplexity;
 pub use mesh::{ForDevice, MeshStatus, NewTunnel};
 use meter::{Clock, Meter, Outcome, key as rates_key};
@@ -169,8 +169,6 @@ struct Inner {
     meter: Meter,
     energy: energy::Energy,
     failures: failures::Failures,
-    /// How the work on the GPU's kernels goes; `None` until it begins.
-    kernel_work: Mutex<Option<kernels::Begun>>,
     facts: facts::Facts,
     /// Set once the engines' programs have said what they are.
     probed: tokio::sync::OnceCell<()>,
@@ -280,7 +278,6 @@ impl App {
             meter: Meter::default(),
             energy: energy::Energy::new(),
             failures: failures::Failures::default(),
-            kernel_work: Mutex::new(None),
             facts: facts::Facts::default(),
             probed: tokio::sync::OnceCell::new(),
             remembered: tokio::sync::OnceCell::new(),

@@ -157,6 +157,16 @@ impl App {
         }
     }
 
+    /// Whether an engine that reads the model's file sees pictures, whatever it does now.
+    pub fn may_see(&self, model: &Model) -> bool {
+        ENGINES.iter().any(|engine| {
+            let sees =
+                |lane: &Lane| Abilities::VISION.without(lane.abilities) == Abilities::default();
+            engine.card().formats.contains(&model.format)
+                && engine.lanes(model, &self.inner.means).iter().any(sees)
+        })
+    }
+
     /// Decides where a request goes, with the state of this moment.
     pub(super) async fn route(
         &self,

@@ -80,7 +80,6 @@ async function handle(store, control, request, response) {
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'starter') return send(response, starterOf(store, body));
   if (kind === 'models') return modelRoute(store, request, response, id, verb);
-  if (kind === 'kernels') return send(response, store.kernels);
   if (kind === 'update') return send(response, { installed: '0.1.0', newest: '0.2.0', newer: true, command: 'onebit update' });
   if (kind === 'hub') return findModels(url.searchParams.get('query'), response);
   if (kind === 'messages') return picture(store.pictures.get(id)?.[Number(rest)], response);

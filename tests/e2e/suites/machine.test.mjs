@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startMock } from '../mock/server.mjs';
-import { KERNELS } from '../mock/store.mjs';
 import { answered, ask, assertAccessible, assertNoSideways, shut, withPage } from '../support/page.mjs';
 
 let mock;
@@ -140,11 +139,6 @@ for (const screen of ['desktop', 'phone']) {
       await page.fill('input[aria-label="Filter the log"]', '');
       await page.check('text=Warnings and errors');
       assert.equal(await page.locator('.box p').count(), 2);
-      const kernels = page.locator('.kernels');
-      assert.match(await kernels.innerText(), /Being compiled[\s\S]*Compiled\s*31[\s\S]*Tuned\s*6[\s\S]*2 compiled kernels[\s\S]*differ from the definition/);
-      mock.store.kernels = { ...mock.store.kernels, work: { ...mock.store.kernels.work, stage: 'done', chosen: 9 } };
-      await kernels.getByText('Ready', { exact: true }).waitFor();
-      mock.store.kernels = KERNELS;
       await page.click('button:has-text("Look for a newer version")');
       await page.waitForSelector('text=Version 0.2.0 can be had; this is 0.1.0');
       await page.click('button:has-text("Look at the machine")');

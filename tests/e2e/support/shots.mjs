@@ -46,6 +46,16 @@ const VIEWS = {
   chat: { hash: `#/chat/${chats[0].id}` },
   code: { hash: `#/chat/${chats[1].id}` },
   models: { hash: '#/models' },
+  hits: {
+    hash: '#/models',
+    act: async (page) => {
+      await page.fill('[role=search] input', 'small');
+      await page.press('[role=search] input', 'Enter');
+      await page.click('.hits button');
+      await page.waitForSelector('.variants');
+      await page.locator('.hits').scrollIntoViewIfNeeded();
+    },
+  },
   get: {
     hash: '#/models',
     act: async (page) => {
@@ -88,6 +98,43 @@ const VIEWS = {
     },
   },
   devices: { hash: '#/devices' },
+  pairing: {
+    hash: '#/devices',
+    act: async (page) => {
+      await page.click('button:has-text("Pair a device")');
+      await page.waitForSelector('.digits');
+    },
+  },
+  pictures: {
+    hash: '#/',
+    act: async (page) => {
+      for (const model of mock.store.models) model.sees = true;
+      await page.reload();
+      await page.waitForSelector('.pick');
+      const shot = await page.screenshot();
+      const file = (name) => ({ name, mimeType: 'image/png', buffer: shot });
+      await page.setInputFiles('.composer input[type=file]', [file('a.png'), file('b.png')]);
+      await page.waitForSelector('.composer .pictures li:nth-child(2)');
+      await page.fill('#composer', 'What is different between these two?');
+      await page.press('#composer', 'Enter');
+      await page.waitForSelector('.answer[aria-busy=false] footer .icon');
+      await page.setInputFiles('.composer input[type=file]', [file('c.png')]);
+      await page.waitForSelector('.composer .pictures img');
+    },
+  },
+  queued: {
+    hash: '#/',
+    act: async (page) => {
+      Object.assign(mock.control, { queue: [2], holdAfter: 0 });
+      await page.fill('#composer', 'How far is the moon?');
+      await page.press('#composer', 'Enter');
+      await page.waitForSelector('.answer >> text=before this one');
+    },
+    after: () => {
+      mock.control.queue = [];
+      mock.control.release();
+    },
+  },
   door: { hash: '#/door' },
   system: { hash: '#/system', act: (page) => page.waitForTimeout(4500) },
   doctor: {

@@ -1,7 +1,7 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { settings } from './settings.svelte';
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Found, Kernels, Message, Model, ModelOptions, Numbers, Saved, Starter, Status, Timings, TurnRequest, Update, Variants } from './types';
+import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Found, Message, Model, ModelOptions, Numbers, Saved, Starter, Status, Timings, TurnRequest, Update, Variants } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 
@@ -65,7 +65,6 @@ export const explain = (model: string): Promise<Explained> => json('GET', `../v1
 export const numbers = (): Promise<Numbers> => json('GET', '../stats');
 /** Share of the processor that is busy, in percent; `null` where the machine does not tell. */
 export const processorPercent = async (): Promise<number | null> => (await json<{ cpu_percent: number | null }>('GET', '../v1/system-stats')).cpu_percent;
-export const kernels = (): Promise<Kernels> => json('GET', 'kernels');
 /** Asks where releases come from; nothing else does. */
 export const newest = (): Promise<Update> => json('GET', 'update');
 export const checkUp = async (): Promise<Check[]> => (await json<{ checks: Check[] }>('GET', 'doctor')).checks;

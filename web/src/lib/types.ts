@@ -14,8 +14,6 @@ export type StarterPart = Starter['parts'][number];
 export type Variants = Schemas['get_v1_pull_variants'];
 /** A repository that a search found. */
 export type Found = Schemas['HubModelView'];
-/** What is compiled for the GPU, and how the work on it goes. */
-export type Kernels = Schemas['KernelsView'];
 /** The newest signed release. */
 export type Update = Schemas['UpdateView'];
 /** Where a request would go now. */

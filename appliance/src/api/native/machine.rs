@@ -1,5 +1,4 @@
-//! What the owner asks about the machine and where its models come from: the GPU's kernels, a newer version, the hub.
-//! The last two leave the machine, and only when they are asked.
+//! What the owner asks of other machines, and nobody else does: the hub for models, and whether there is a newer version.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::body::RequestError;
 use super::super::failure::{Failure, json as answer};
 use super::super::openai::OpenAi;
-use crate::app::{App, KernelStage, VERSION};
+use crate::app::{App, VERSION};
 
 /// Words of one search: a title is shorter.
 const WORDS_BYTES_MAX: usize = 200;
@@ -63,73 +62,6 @@ pub(in super::super) async fn hub(
         })
         .collect();
     Ok(answer(StatusCode::OK, &HubView { models }))
-}
-
-/// What is compiled for the GPU, and how the work on it goes.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct KernelsView {
-    /// Null until work has begun: there is no GPU that computes here, or another program has done it.
-    work: Option<WorkView>,
-    kernels: Vec<KernelView>,
-}
-
-/// Compiling, checking and timing.
-#[derive(Serialize, JsonSchema)]
-struct WorkView {
-    #[schemars(extend("enum" = ["running", "done", "failed"]))]
-    stage: &'static str,
-    compiled: usize,
-    /// Those that were there before.
-    known: usize,
-    /// Operations whose fastest parameters have been found.
-    chosen: usize,
-    set_aside: usize,
-    /// The one that was last worked on.
-    last: Option<String>,
-    /// Why it failed.
-    error: Option<String>,
-    seconds: f64,
-}
-
-/// One compiled kernel.
-#[derive(Serialize, JsonSchema)]
-struct KernelView {
-    /// Operation and parameters.
-    name: String,
-    bytes: u64,
-    /// Why it was set aside, if it was.
-    bad: Option<String>,
-}
-
-/// `GET /onebit/kernels`
-pub(in super::super) async fn kernels(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
-    let work = app.kernel_progress().map(|work| WorkView {
-        stage: match work.stage {
-            KernelStage::Running => "running",
-            KernelStage::Done => "done",
-            KernelStage::Failed(_) => "failed",
-        },
-        compiled: work.compiled,
-        known: work.known,
-        chosen: work.chosen,
-        set_aside: work.set_aside,
-        last: work.last,
-        error: match work.stage {
-            KernelStage::Failed(why) => Some(why),
-            KernelStage::Running | KernelStage::Done => None,
-        },
-        seconds: work.took.as_secs_f64(),
-    });
-    let kernels = app
-        .kernels()?
-        .into_iter()
-        .map(|entry| KernelView {
-            name: entry.name,
-            bytes: entry.bytes,
-            bad: entry.bad,
-        })
-        .collect();
-    Ok(answer(StatusCode::OK, &KernelsView { work, kernels }))
 }
 
 /// The newest signed release.

@@ -83,7 +83,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Response, Failure<O
     let view = StatusView {
         version: VERSION,
         uptime_s: status.uptime.as_secs(),
-        models: models::views(&app, &status.models).await,
+        models: models::views(&app, &status.models),
         memory: MemoryView {
             total_bytes: status.machine.memory_total_bytes,
             available_bytes: status.machine.memory_available_bytes,
@@ -115,11 +115,6 @@ pub(super) fn describe() -> Part {
             Operation::post("/onebit/starter", "Fetches them, or says no to them")
                 .takes::<starter::DecideBody>()
                 .gives::<starter::StarterView>(),
-            Operation::get(
-                "/onebit/kernels",
-                "The GPU's kernels, and how the work on them goes",
-            )
-            .gives::<machine::KernelsView>(),
             Operation::get("/onebit/update", "Whether there is a newer version")
                 .gives::<machine::UpdateView>(),
             Operation::get("/onebit/hub", "Looks for models on the hub")

@@ -77,10 +77,8 @@ pub(super) struct RemovedView {
 
 impl ModelView {
     /// A model as it is now.
-    pub(super) async fn of(app: &App, status: &ModelStatus) -> ModelView {
+    pub(super) fn of(app: &App, status: &ModelStatus) -> ModelView {
         let model = &status.model;
-        // One that nothing here can run sees nothing either.
-        let sees = app.sees(&model.id).await.unwrap_or(false);
         let mut view = ModelView {
             id: model.id.clone(),
             name: model.name.clone(),
@@ -90,7 +88,7 @@ impl ModelView {
             context_length: model.context_length,
             quantisation: model.quantisation.clone(),
             chat: model.has_template,
-            sees,
+            sees: app.may_see(model),
             state: match status.present {
                 true => StateView::Ready,
                 false => StateView::Absent,
@@ -128,12 +126,8 @@ impl ModelView {
 }
 
 /// Models as they are now.
-pub(super) async fn views(app: &App, all: &[ModelStatus]) -> Vec<ModelView> {
-    let mut views = Vec::with_capacity(all.len());
-    for status in all {
-        views.push(ModelView::of(app, status).await);
-    }
-    views
+pub(super) fn views(app: &App, all: &[ModelStatus]) -> Vec<ModelView> {
+    all.iter().map(|one| ModelView::of(app, one)).collect()
 }
 
 async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
@@ -146,7 +140,7 @@ async fn status_of(app: &App, id: &str) -> Result<ModelStatus, AppError> {
 }
 
 pub(in super::super) async fn list(State(app): State<App>) -> Result<Response, Failure<OpenAi>> {
-    let models = views(&app, &app.models().await?).await;
+    let models = views(&app, &app.models().await?);
     Ok(answer(StatusCode::OK, &ModelsView { models }))
 }
 
@@ -154,7 +148,7 @@ pub(in super::super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure<OpenAi>> {
-    let view = ModelView::of(&app, &status_of(&app, &id).await?).await;
+    let view = ModelView::of(&app, &status_of(&app, &id).await?);
     Ok(answer(StatusCode::OK, &view))
 }
 
@@ -165,7 +159,7 @@ pub(in super::super) async fn load(
     let (model, lease) = app.load(&id).await?;
     let status = status_of(&app, &model.id).await?;
     drop(lease);
-    Ok(answer(StatusCode::OK, &ModelView::of(&app, &status).await))
+    Ok(answer(StatusCode::OK, &ModelView::of(&app, &status)))
 }
 
 pub(in super::super) async fn unload(
