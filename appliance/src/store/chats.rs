@@ -386,7 +386,7 @@ impl Chats<'_> {
                 let (id, content, reasoning, finish_reason, stats, now) = row;
                 transaction.execute(
                     "UPDATE messages SET content = ?2, finish_reason = ?3, stats = ?4,
-                     reasoning = ?5 WHERE id = ?1",
+                     reasoning = coalesce(?5, reasoning) WHERE id = ?1",
                     params![id, content, finish_reason, stats, reasoning],
                 )?;
                 transaction.execute(
