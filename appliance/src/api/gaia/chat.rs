@@ -109,6 +109,7 @@ async fn begin(app: &App, person: &PersonId, question: Question) -> Result<Turn,
         chat: chat.id,
         parent_id: chat.head,
         content: Some(question.text),
+        pictures: Vec::new(),
         model: chosen.or(chat.model).unwrap_or_default(),
         sampling: Sampling::default(),
         limits: Limits::default(),
@@ -213,6 +214,12 @@ fn events(app: App, person: PersonId, question: Question) -> impl Stream<Item = 
 fn told(event: ChatEvent) -> Vec<Value> {
     match event {
         ChatEvent::Queued { .. } => vec![status("working", "Reading the question")],
+        ChatEvent::Waits { ahead } => {
+            vec![status(
+                "working",
+                format!("{ahead} requests are before this one"),
+            )]
+        }
         ChatEvent::LeftOut { messages } => vec![status(
             "info",
             format!(

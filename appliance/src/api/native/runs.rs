@@ -274,6 +274,7 @@ fn follow(run: &AgentRun, from: usize) -> Response {
             event: Some(name),
             id: Some(number),
             data: value.to_string(),
+            ..Frame::default()
         }
     }))
 }

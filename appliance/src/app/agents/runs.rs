@@ -162,7 +162,7 @@ impl App {
         };
         let mut user = None;
         if let Some(chat) = &request.chat {
-            let said = (!again).then(|| run.task.clone());
+            let said = (!again).then(|| (run.task.clone(), Vec::new()));
             let (asked, assistant) = self
                 .rows(person, chat, request.parent_id.clone(), said, &model.id)
                 .await?;
@@ -374,7 +374,7 @@ impl App {
                 let reason = Some(ending.reason.as_str());
                 store
                     .chats()
-                    .write_answer(message, &content, reason, stats.as_ref())
+                    .write_answer(message, &content, None, reason, stats.as_ref())
                     .await?;
             }
             store.agents().note(&run.id, &events).await?;

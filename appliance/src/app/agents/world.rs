@@ -176,7 +176,7 @@ impl Surroundings {
                     })
                     .await;
                 }
-                Some(Ok(ChatEvent::Queued { .. })) => {}
+                Some(Ok(ChatEvent::Queued { .. } | ChatEvent::Waits { .. })) => {}
                 Some(Ok(ChatEvent::Finished(finish))) => {
                     thought.reason = Some(finish.reason);
                     thought.tokens = finish.usage.completion_tokens;
