@@ -7,6 +7,7 @@ DEVICE i32 total(sums_t s) { return s.a; }
 DEVICE weight_t load_step(const u32* weights, u32 block, u32 step, u32 lane) {
   return stream((const word4*)weights + (block * STEPS + step) * 32u + lane);
 }
+#define RUN_UNROLLED RUN
 #define STEP_BYTES 512u
 DEVICE weight_t held_step(const char* p, u32 lane) { return ((const word4*)p)[lane]; }
 DEVICE u32 third(u32 b) { return ((b * 171u) >> 9) & 0x007f007fu; }

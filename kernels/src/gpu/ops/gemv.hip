@@ -100,7 +100,7 @@ KERNEL(NT) main_kernel(const u32* __restrict__ weights, const u32* __restrict__ 
       const char* held = mine + stage * STAGE_BYTES;
       const word4* at = row + (start + run * RUN) * STEP_WORDS;
       ring_wait(full + stage, parity);
-#pragma unroll
+#pragma unroll RUN_UNROLLED
       for (u32 i = 0u; i < RUN; i++) {
         if (PER % RUN != 0u || STEPS % SPLIT != 0u)
           if (i >= here) break;

@@ -169,7 +169,11 @@ impl Gemv {
                     }),
                     ..self.clone()
                 };
-                (gemv.ring_bytes() * groups <= RING_BYTES_MAX).then_some(gemv)
+                // What a lookup of 3:4 codes needs beside two blocks' sums does not fit into the registers of many waves.
+                let sparse = matches!(self.layout, Layout::S34 | Layout::S24);
+                let spills = sparse && tiles > 1 && split >= 8;
+                let fits = gemv.ring_bytes() * groups <= RING_BYTES_MAX;
+                (fits && !spills).then_some(gemv)
             })
     }
 }

@@ -8,6 +8,7 @@ DEVICE weight_t load_step(const u32* weights, u32 block, u32 step, u32 lane) {
   return stream((const word4*)weights + (block * STEPS + step) * 32u + lane);
 }
 // The same from a copy in shared memory.
+#define RUN_UNROLLED RUN
 #define STEP_BYTES 512u
 DEVICE weight_t held_step(const char* p, u32 lane) { return ((const word4*)p)[lane]; }
 DEVICE void dot_word(sums_t* s, u32 w, word4 x) {

@@ -102,8 +102,11 @@ impl Op for Prepare {
         if identity.backend == "vulkan" {
             return Vec::new();
         }
+        // The rotation's values do not fit beside the rest into the registers that the most threads leave each.
+        let most = if self.rotate.is_some() { 512 } else { u32::MAX };
         CANDIDATES
             .into_iter()
+            .filter(|threads| *threads <= most)
             .map(|threads| {
                 Box::new(Prepare {
                     threads,

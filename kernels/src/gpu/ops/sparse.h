@@ -15,6 +15,8 @@ DEVICE weight_t load_step(const u32* weights, u32 block, u32 step, u32 lane) {
   w.fifth = stream(p + 128);
   return w;
 }
+// A step looks up 32 bytes: more than one at a time do not fit into the registers.
+#define RUN_UNROLLED 1
 #define STEP_BYTES 640u
 DEVICE weight_t held_step(const char* from, u32 lane) {
   const u32* p = (const u32*)from + lane;
