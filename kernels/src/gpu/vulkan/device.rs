@@ -2,7 +2,7 @@
 
 use super::super::driver::{GpuError, Identity};
 use super::{Loaded, Memory, PATIENCE, spirv};
-use ash::vk;
+use ash::{khr, vk};
 use std::ffi::CStr;
 
 /// Names a failed call.
@@ -27,6 +27,8 @@ pub(super) struct Device {
     pub(super) tick_ns: f32,
     heaps: vk::PhysicalDeviceMemoryProperties,
     shared: bool,
+    /// Whether pipelines keep what the driver's compiler counted.
+    inspected: bool,
 }
 
 /// The loader and an instance of Vulkan 1.3.
@@ -104,10 +106,11 @@ fn describe(instance: &ash::Instance, device: vk::PhysicalDevice) -> Identity {
 }
 
 impl Device {
-    /// Opens the best device: software ones only when asked for, and then no others.
-    pub(super) fn open(software: bool) -> Result<(Device, Identity), GpuError> {
+    /// Opens the best device: software ones only when asked for, and then no others. One that is to be inspected must tell
+    /// of what it compiles.
+    pub(super) fn open(software: bool, inspected: bool) -> Result<(Device, Identity), GpuError> {
         let (entry, instance) = instance()?;
-        match Device::choose(&instance, software) {
+        match Device::choose(&instance, software, inspected) {
             Ok((raw, family, chosen, identity)) => {
                 // SAFETY: the queue was asked for at creation; the physical device came from this instance.
                 let (queue, properties, heaps) = unsafe {
@@ -126,6 +129,7 @@ impl Device {
                     tick_ns: properties.limits.timestamp_period,
                     heaps,
                     shared: identity.shared_memory,
+                    inspected,
                 };
                 Ok((device, identity))
             }
@@ -140,6 +144,7 @@ impl Device {
     fn choose(
         instance: &ash::Instance,
         software: bool,
+        inspected: bool,
     ) -> Result<(ash::Device, u32, vk::PhysicalDevice, Identity), GpuError> {
         // SAFETY: the instance is alive.
         let found = unsafe { instance.enumerate_physical_devices() }
@@ -161,7 +166,7 @@ impl Device {
                 }
                 continue;
             }
-            match Device::create(instance, device) {
+            match Device::create(instance, device, inspected) {
                 Ok((raw, family)) => return Ok((raw, family, device, identity)),
                 Err(why) => reasons.push(format!("{}: {why}", identity.device)),
             }
@@ -178,6 +183,7 @@ impl Device {
     fn create(
         instance: &ash::Instance,
         device: vk::PhysicalDevice,
+        inspected: bool,
     ) -> Result<(ash::Device, u32), String> {
         let mut v13 = vk::PhysicalDeviceVulkan13Features::default();
         let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut v13);
@@ -205,13 +211,27 @@ impl Device {
             .queue_priorities(&priorities)];
         let mut wanted =
             vk::PhysicalDeviceVulkan13Features::default().shader_integer_dot_product(true);
-        let info = vk::DeviceCreateInfo::default()
+        let extensions = [khr::pipeline_executable_properties::NAME.as_ptr()];
+        let mut told = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
+            .pipeline_executable_info(true);
+        let mut info = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
             .push_next(&mut wanted);
-        // SAFETY: the infos live across the call and ask only for what the device said it has.
+        if inspected {
+            info = info
+                .enabled_extension_names(&extensions)
+                .push_next(&mut told);
+        }
+        // SAFETY: the infos live across the call and ask for what the device said it has, and for an extension that it may
+        // refuse.
         let raw = unsafe { instance.create_device(device, &info, None) }
             .map_err(|error| format!("vkCreateDevice: {error}"))?;
         Ok((raw, family))
+    }
+
+    /// The functions that tell of what was compiled, for a device that is inspected.
+    pub(super) fn executables(&self) -> khr::pipeline_executable_properties::Device {
+        khr::pipeline_executable_properties::Device::new(&self.instance, &self.raw)
     }
 
     /// A compute pipeline with its layouts.
@@ -260,6 +280,11 @@ impl Device {
                 .module(module)
                 .name(c"main");
             let info = [vk::ComputePipelineCreateInfo::default()
+                .flags(if self.inspected {
+                    vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+                } else {
+                    vk::PipelineCreateFlags::empty()
+                })
                 .layout(layout)
                 .stage(stage)];
             let pipelines =

@@ -4,6 +4,7 @@
 //! every step and a pair of time stamps around all of them.
 
 mod device;
+pub mod inspect;
 mod spirv;
 
 use super::driver::{Buffer, Driver, GpuError, Identity, Kernel, Launch, Place, Recording, Step};
@@ -80,7 +81,7 @@ impl Vulkan {
     /// # Errors
     /// [`GpuError::Missing`], [`GpuError::NoDevice`], or a call that fails.
     pub fn open(choice: Choice) -> Result<Vulkan, GpuError> {
-        let (device, identity) = Device::open(choice == Choice::Software)?;
+        let (device, identity) = Device::open(choice == Choice::Software, false)?;
         let pool = vk::CommandPoolCreateInfo::default()
             .queue_family_index(device.family)
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER);
