@@ -10,6 +10,7 @@ use crate::config::{ComputeDevice, Config, Variables, environment};
 use crate::engines::ternary::gpu;
 use crate::host::checks::{Check, Facts, Library, Port, checks};
 use crate::host::{Host, Vendor, disk_free_bytes};
+use onebit_kernels::gpu::Identity;
 
 impl App {
     /// Looks at this machine as `onebit doctor` does.
@@ -28,7 +29,7 @@ impl App {
 /// Every prerequisite of an appliance with these settings; `served` says that it runs already.
 pub fn check_up(config: &Config, root: &Path, served: bool) -> Vec<Check> {
     let host = Host::read(root);
-    let amd = host.gpus.iter().any(|gpu| gpu.vendor == Vendor::Amd);
+    let has = |vendor| host.gpus.iter().any(|gpu| gpu.vendor == vendor);
     let (listens, state) = match config.server.listen.first() {
         Some(address) => (address.to_string(), port(*address, served)),
         None => {
@@ -38,8 +39,10 @@ pub fn check_up(config: &Config, root: &Path, served: bool) -> Vec<Check> {
     };
     checks(&Facts {
         host: &host,
-        hip: amd.then(hip),
-        vulkan: (!host.gpus.is_empty()).then(vulkan),
+        hip: has(Vendor::Amd).then(|| way("hip")),
+        cuda: has(Vendor::Nvidia).then(|| way("cuda")),
+        vulkan: (!host.gpus.is_empty()).then(|| way("vulkan")),
+        lane: (!host.gpus.is_empty()).then(|| lane(config.ternary.device)),
         port: (listens, state),
         data: (
             config.data_dir.display().to_string(),
@@ -53,20 +56,26 @@ pub fn check_up(config: &Config, root: &Path, served: bool) -> Vec<Check> {
     })
 }
 
-fn hip() -> Library {
-    match onebit_kernels::drivers::hip() {
-        Ok(hip) => Ok(match hip.compiler {
-            Some((major, minor)) => format!("{}, compiler {major}.{minor}", hip.version),
-            None => format!("{}, without its run-time compiler", hip.version),
-        }),
-        Err(error) => Err(error.to_string()),
+/// What one way to drive GPUs offers.
+fn way(name: &str) -> Library {
+    let way = gpu::ways().iter().find(|way| way.name == name);
+    let devices = way.map(|way| &way.devices);
+    let usable = |found: &&Identity| !found.software;
+    match devices {
+        Some(Ok(list)) => list.iter().find(usable).map_or_else(
+            || Err("its loader offers no gpu".to_owned()),
+            |device| Ok(format!("{} through {}", device.device, device.driver)),
+        ),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("unknown".to_owned()),
     }
 }
 
-fn vulkan() -> Library {
-    match gpu::device(ComputeDevice::Auto) {
-        Ok(Some(device)) => Ok(format!("{} through {}", device.device, device.driver)),
-        Ok(None) => Err("no device".to_owned()),
+/// What the built-in engine computes ternary models on, and why not on a GPU.
+fn lane(wanted: ComputeDevice) -> Library {
+    match gpu::device(wanted) {
+        Ok(Some(device)) => Ok(format!("{} on {}", gpu::lane(&device).name, device.device)),
+        Ok(None) => Ok("ternary.cpu, as the setting ternary.device says".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

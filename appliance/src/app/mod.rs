@@ -88,7 +88,7 @@ pub use files::{FileEntry, FilesError, FoundFiles, Listing, Preview, PreviewText
 use flights::{Aboard, Flights, Pressure};
 use follow::Log;
 pub use hardware::{Activity, Hardware, ProgramFact};
-pub use kernels::{KernelEntry, KernelWork};
+pub use kernels::{FirstRun, KernelEntry, KernelWork, Phase};
 pub use measure::Perplexity;
 pub use mesh::{ForDevice, MeshStatus, NewTunnel};
 use meter::{Clock, Meter, Outcome, key as rates_key};
@@ -181,6 +181,8 @@ struct Inner {
     mesh: Mesh,
     tailnet: mesh::KnownTailnet,
     reach: access::Addresses,
+    /// How far the GPU's kernels are; `None` where there is no GPU.
+    first_run: kernels::Runs,
     /// Set once the shipped model has been looked for.
     builtin: tokio::sync::OnceCell<()>,
     started: Instant,
@@ -283,6 +285,7 @@ impl App {
             remembered: tokio::sync::OnceCell::new(),
             saving: AtomicBool::new(false),
             gpus: host.gpus,
+            first_run: kernels::Runs::default(),
             builtin: tokio::sync::OnceCell::new(),
             started: Instant::now(),
             cores,

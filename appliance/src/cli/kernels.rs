@@ -66,10 +66,16 @@ pub(super) enum KernelsCommand {
 /// A device by name.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Device {
-    /// The GPU.
+    /// The GPU, in the best way that there is.
     Auto,
     /// None.
     Cpu,
+    /// An AMD GPU through ROCm.
+    Hip,
+    /// An NVIDIA GPU through CUDA.
+    Cuda,
+    /// A GPU through Vulkan.
+    Vulkan,
     /// A Vulkan device made of the processor, for tests.
     Software,
 }
@@ -79,6 +85,9 @@ impl From<Device> for ComputeDevice {
         match device {
             Device::Auto => ComputeDevice::Auto,
             Device::Cpu => ComputeDevice::Cpu,
+            Device::Hip => ComputeDevice::Hip,
+            Device::Cuda => ComputeDevice::Cuda,
+            Device::Vulkan => ComputeDevice::Vulkan,
             Device::Software => ComputeDevice::Software,
         }
     }
@@ -157,6 +166,8 @@ fn plain(device: Device, cache_kind: &str) -> gpu::Work {
 /// One line of the child's.
 fn line(progress: &Progress) -> String {
     match progress {
+        Progress::Compiling(kernels) => format!("compiling\t{kernels}"),
+        Progress::Timing(shapes) => format!("timing\t{shapes}"),
         Progress::Compiled(name) => format!("compiled\t{name}"),
         Progress::Known(name) => format!("known\t{name}"),
         Progress::Bad(name, why) => format!("bad\t{name}: {}", why.replace('\n', " ")),
@@ -207,18 +218,21 @@ async fn follow(app: &App, model: &str, work: KernelWork, json: bool) -> Result<
 }
 
 fn list(app: &App, json: bool) -> Result<(), Failed> {
-    let devices = onebit_kernels::gpu::vulkan::devices();
-    let entries = app.kernels()?;
+    let (ways, entries) = (gpu::ways(), app.kernels()?);
     if json {
-        let devices = devices.as_ref().map_or_else(
-            |error| json!({"error": error.to_string()}),
-            |list| {
-                let rows = list.iter().map(|d| {
-                    json!({"name": d.device, "driver": d.driver, "software": d.software, "memory_bytes": d.memory_bytes})
-                });
-                rows.collect()
-            },
-        );
+        let rows = |list: &[onebit_kernels::gpu::Identity]| -> serde_json::Value {
+            let rows = list.iter().map(|d| {
+                json!({"name": d.device, "lane": gpu::lane(d).name, "driver": d.driver, "software": d.software, "memory_bytes": d.memory_bytes})
+            });
+            rows.collect()
+        };
+        let devices: Vec<_> = ways
+            .iter()
+            .map(|way| match &way.devices {
+                Ok(list) => json!({"way": way.name, "devices": rows(list)}),
+                Err(error) => json!({"way": way.name, "error": error.to_string()}),
+            })
+            .collect();
         let rows: Vec<_> = entries
             .iter()
             .map(|e| json!({"name": e.name, "bytes": e.bytes, "bad": e.bad}))
@@ -226,21 +240,31 @@ fn list(app: &App, json: bool) -> Result<(), Failed> {
         println!("{}", json!({"devices": devices, "kernels": rows}));
         return Ok(());
     }
-    match devices {
-        Ok(list) if list.is_empty() => {
-            println!("device    none: the vulkan loader offers no device")
-        }
-        Ok(list) => {
-            for device in list {
-                let note = if device.software {
-                    ", the processor in disguise"
-                } else {
-                    ""
-                };
-                println!("device    {} ({}{note})", device.device, device.driver);
+    for way in ways {
+        match &way.devices {
+            Ok(list) if list.is_empty() => {
+                println!("{:<9} none: its loader offers no device", way.name)
             }
+            Ok(list) => {
+                for device in list {
+                    let note = if device.software {
+                        ", the processor in disguise"
+                    } else {
+                        ""
+                    };
+                    println!(
+                        "{:<9} {} ({}{note})",
+                        way.name, device.device, device.driver
+                    );
+                }
+            }
+            Err(error) => println!("{:<9} none: {error}", way.name),
         }
-        Err(error) => println!("device    none: {error}"),
+    }
+    match gpu::device(app.config().ternary.device) {
+        Ok(Some(device)) => println!("chosen    {} on {}", gpu::lane(&device).name, device.device),
+        Ok(None) => println!("chosen    ternary.cpu, as ternary.device says"),
+        Err(_) => println!("chosen    ternary.cpu, for no gpu is usable"),
     }
     for entry in &entries {
         match &entry.bad {

@@ -72,11 +72,17 @@ impl Default for TernaryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDevice {
-    /// The GPU where one can, else the processor.
+    /// The GPU where one can, through HIP, CUDA or Vulkan, else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// An AMD GPU through ROCm, and nothing else.
+    Hip,
+    /// An NVIDIA GPU through its own driver and compiler, and nothing else.
+    Cuda,
+    /// A GPU through Vulkan.
+    Vulkan,
     /// A Vulkan device made of the processor: slow, for tests.
     Software,
 }

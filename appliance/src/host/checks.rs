@@ -75,10 +75,14 @@ pub type Library = Result<String, String>;
 pub struct Facts<'a> {
     /// The machine.
     pub host: &'a Host,
-    /// AMD's HIP runtime. Asked only where an AMD GPU is, since loading it takes a moment.
+    /// The GPU that AMD's HIP offers. Asked only where an AMD GPU is, since loading it takes a moment.
     pub hip: Option<Library>,
+    /// The GPU that NVIDIA's CUDA offers. Asked only where an NVIDIA GPU is.
+    pub cuda: Option<Library>,
     /// The GPU that Vulkan offers for computing. Asked only where a GPU is.
     pub vulkan: Option<Library>,
+    /// The lane that ternary models compute on, or why none of a GPU's does. Asked only where a GPU is.
+    pub lane: Option<Library>,
     /// The address to serve on, as text, and its state.
     pub port: (String, Port),
     /// The data directory as text, and whether a file could be written there.
@@ -259,6 +263,7 @@ fn gpu(facts: &Facts<'_>) -> Vec<Check> {
                 .as_ref()
                 .map(|found| compute::vulkan(host, found)),
         )
+        .chain(facts.lane.as_ref().map(compute::lane))
         .collect()
 }
 
@@ -293,6 +298,14 @@ fn one_gpu(facts: &Facts<'_>, gpu: &Gpu) -> Vec<Check> {
     }];
     if gpu.driver.is_some() {
         checks.push(gpu_access(gpu));
+    }
+    if gpu.vendor == Vendor::Nvidia {
+        checks.extend(
+            facts
+                .cuda
+                .as_ref()
+                .map(|cuda| compute::cuda(facts.host, cuda)),
+        );
     }
     if gpu.vendor == Vendor::Amd {
         checks.extend(gtt(facts.host, gpu));
@@ -387,8 +400,12 @@ mod tests {
         let mut changed = host.clone();
         let mut facts = Facts {
             host: &host,
-            hip: Some(Ok("6.4.43483".to_owned())),
+            hip: Some(Ok(
+                "AMD Radeon 8060S through libamdhip64.so.6 for gfx1151".to_owned()
+            )),
+            cuda: Some(Ok("NVIDIA GPU through libcuda.so.1 for sm_120".to_owned())),
             vulkan: Some(Ok("AMD Radeon 8060S".to_owned())),
+            lane: Some(Ok("ternary.hip on AMD Radeon 8060S".to_owned())),
             port: ("127.0.0.1:8000".to_owned(), Port::Free),
             data: ("/var/lib/onebit".to_owned(), Ok(())),
             disk_free_bytes: Some(80 << 30),
@@ -516,6 +533,13 @@ mod tests {
                 "mesa-vulkan-drivers",
             ),
             (
+                "no lane",
+                |f, _| f.lane = Some(Err("cuda is not installed".into())),
+                "gpu.lane",
+                Verdict::Advice,
+                "onebit kernels list",
+            ),
+            (
                 "no amdxdna",
                 |_, h| h.npu.as_mut().unwrap().driver = None,
                 "npu.driver",
@@ -612,6 +636,12 @@ mod tests {
         });
         let fix = find(&checks, "gpu.rocm").fix.as_deref().unwrap();
         assert!(fix.starts_with("# install what Debian calls"), "{fix}");
+        let checks = run(NVIDIA, |facts, _| {
+            facts.cuda = Some(Err("cuda is not installed: libnvrtc.so".into()))
+        });
+        let check = find(&checks, "gpu.cuda");
+        assert_eq!(check.verdict, Verdict::Advice);
+        assert!(check.fix.as_deref().unwrap().contains("nvrtc"), "{check:?}");
         let checks = run(NVIDIA, |_, host| host.gpus[0].driver = None);
         let fix = find(&checks, "gpu.driver").fix.as_deref().unwrap();
         assert!(fix.contains("nvidia"), "{fix}");

@@ -140,6 +140,7 @@ fn choose(bench: &mut Bench, plan: &Plan) -> Outcome<Choices> {
         let mut say = |progress: Progress| match progress {
             Progress::Compiled(_) => counts[0] += 1,
             Progress::Known(_) => counts[1] += 1,
+            Progress::Compiling(_) | Progress::Timing(_) => {}
             Progress::Bad(name, why) => {
                 counts[2] += 1;
                 println!("  bad {name}: {}", why.replace('\n', " "));

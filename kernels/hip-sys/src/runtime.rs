@@ -72,6 +72,12 @@ table! {
         set_device = "hipSetDevice" | ""(device: c_int);
         /// NVIDIA only: opens the context that a device's users share.
         primary_context_retain = "" | "cuDevicePrimaryCtxRetain"(context: *mut Context, device: c_int);
+        /// NVIDIA only: gives such a context back; it ends with its last user.
+        primary_context_release = "" | "cuDevicePrimaryCtxRelease_v2"(device: c_int);
+        /// NVIDIA only: throws such a context away with everything in it, whoever uses it.
+        primary_context_reset = "" | "cuDevicePrimaryCtxReset_v2"(device: c_int);
+        /// AMD only: throws everything on the current device away.
+        device_reset = "hipDeviceReset" | ""();
         /// NVIDIA only: makes a context the calling thread's current one.
         context_set_current = "" | "cuCtxSetCurrent"(context: Context);
         /// Writes one number about a device.

@@ -3,17 +3,17 @@
 use super::source::Source;
 use std::time::Duration;
 
-/// Memory on a device.
+/// Memory on a device, by a number that its driver gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Buffer(pub(crate) u32);
+pub struct Buffer(pub u32);
 
-/// A loaded kernel.
+/// A loaded kernel, by a number that its driver gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kernel(pub(crate) u32);
+pub struct Kernel(pub u32);
 
-/// Recorded work: one command buffer or graph.
+/// Recorded work, by a number that its driver gave: one command buffer or graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Recording(pub(crate) u32);
+pub struct Recording(pub u32);
 
 /// Where memory lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,10 +84,10 @@ pub enum GpuError {
     /// The loader or the vendor's library is not there.
     #[error(
         "{backend} is not installed: {reason}; {}",
-        if *backend == "vulkan" {
-            "install your distribution's Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers, Fedora: mesa-vulkan-drivers, Arch: vulkan-radeon)"
-        } else {
-            "vulkan does without it"
+        match *backend {
+            "vulkan" => "install your distribution's Vulkan driver (Debian and Ubuntu: mesa-vulkan-drivers, Fedora: mesa-vulkan-drivers, Arch: vulkan-radeon)",
+            "cuda" => "install NVIDIA's driver and libnvrtc; vulkan does without both",
+            _ => "install ROCm's hip runtime and hiprtc; vulkan does without both",
         }
     )]
     Missing {

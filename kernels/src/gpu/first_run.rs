@@ -7,6 +7,7 @@ use super::decoder::Choices;
 use super::driver::{Buffer, Driver, GpuError, Kernel, Launch, Place, Step};
 use super::ops::{Load, Op};
 use super::source::Source;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Memory that timed launches rotate over: twice the largest last-level cache of current GPUs that share the machine's
@@ -20,6 +21,10 @@ const REPLAYS: usize = 3;
 /// What is told on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
+    /// So many kernels are compiled and checked now, or known.
+    Compiling(usize),
+    /// Of so many shapes the fastest parameters are looked for now.
+    Timing(usize),
     /// A kernel was compiled and computes what its definition does.
     Compiled(String),
     /// It was filed already.
@@ -50,15 +55,17 @@ pub struct FirstRun<'a> {
 }
 
 impl FirstRun<'_> {
-    /// Compiles and checks what is not filed yet. Kernels that cannot be used are told of and left out.
+    /// Compiles and checks what is not filed yet, and says whether all can be used. Those that cannot are told of.
     ///
     /// # Errors
     /// The device is lost, or the disk refuses.
-    pub fn compile(&mut self, ops: &[&dyn Op]) -> Result<(), GpuError> {
+    pub fn compile(&mut self, ops: &[&dyn Op]) -> Result<bool, GpuError> {
+        (self.say)(Progress::Compiling(ops.len()));
+        let mut all = true;
         for op in ops {
-            self.ready(*op)?;
+            all &= self.ready(*op)?.is_some();
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Times the candidates of every shape that has no choice yet (all of them `anew`), and keeps the best.
@@ -68,12 +75,16 @@ impl FirstRun<'_> {
     pub fn tune(&mut self, ops: &[&dyn Op], anew: bool) -> Result<Choices, GpuError> {
         let identity = self.driver.identity().clone();
         let mut choices = self.cache.choices(&identity);
+        let (mut open, mut seen) = (Vec::new(), BTreeSet::new());
         for op in ops {
-            let candidates = op.candidates(&identity);
-            let shape = op.shape();
-            if candidates.is_empty() || (choices.contains_key(&shape) && !anew) {
-                continue;
+            let (shape, candidates) = (op.shape(), op.candidates(&identity));
+            let known = choices.contains_key(&shape) && !anew;
+            if !candidates.is_empty() && !known && seen.insert(shape.clone()) {
+                open.push((shape, op, candidates));
             }
+        }
+        (self.say)(Progress::Timing(open.len()));
+        for (shape, op, candidates) in open {
             let mut best: Option<(Duration, String)> = None;
             for candidate in &candidates {
                 let Some(kernel) = self.ready(&**candidate)? else {
@@ -261,7 +272,7 @@ mod tests {
                 cache: &cache,
                 say: &mut |progress| told.push(progress),
             };
-            run.compile(&[&good, &wrong]).unwrap();
+            assert!(!run.compile(&[&good, &wrong]).unwrap());
             let choices = run.tune(&[&good], false).unwrap();
             assert_eq!(choices.len(), 1, "{choices:?}");
             runs.push(told);

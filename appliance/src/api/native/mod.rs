@@ -31,7 +31,7 @@ use super::failure::{Failure, json as answer};
 use super::openai::OpenAi;
 use super::openapi::{Operation, Part, text, whole};
 use super::outgrown::Notice;
-use crate::app::{App, VERSION};
+use crate::app::{App, FirstRun, VERSION};
 use crate::domain::{Peer, PersonId};
 use crate::error::{Failing, Kind};
 
@@ -60,6 +60,8 @@ struct StatusView {
     models: Vec<models::ModelView>,
     memory: MemoryView,
     queue: QueueView,
+    /// How far the built-in engine's kernels for the GPU are; null where no GPU is used.
+    gpu: Option<GpuView>,
 }
 
 /// This machine's memory.
@@ -75,6 +77,34 @@ struct MemoryView {
 struct QueueView {
     active: usize,
     waiting: usize,
+}
+
+/// The first run of the built-in engine on a GPU.
+#[derive(Serialize, JsonSchema)]
+struct GpuView {
+    /// The lane that it makes ready.
+    lane: &'static str,
+    device: String,
+    /// `compiling` (and checking; the processor answers), `timing` (the GPU answers), `ready` or `failed`.
+    phase: &'static str,
+    /// Kernels or shapes that are done in this phase.
+    done: usize,
+    total: usize,
+    /// Why the processor goes on to answer.
+    why: Option<String>,
+}
+
+impl From<FirstRun> for GpuView {
+    fn from(run: FirstRun) -> GpuView {
+        GpuView {
+            lane: run.lane,
+            device: run.device,
+            phase: run.phase.word(),
+            done: run.done,
+            total: run.total,
+            why: run.why,
+        }
+    }
 }
 
 /// `GET /onebit/status`
@@ -93,6 +123,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Response, Failure<O
             active: status.active,
             waiting: status.waiting,
         },
+        gpu: app.first_run_state().map(GpuView::from),
     };
     Ok(answer(StatusCode::OK, &view))
 }

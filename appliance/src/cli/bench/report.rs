@@ -164,7 +164,8 @@ async fn on_gpu(app: &App, model: &str, device: ComputeDevice) -> Value {
         let started = std::time::Instant::now();
         let outcome = app
             .compile_kernels(model, work, |line| {
-                if !line.starts_with("known") {
+                let told = ["compiled", "bad", "chosen"];
+                if told.iter().any(|word| line.starts_with(word)) {
                     lines.push(line.replace('\t', " "));
                 }
             })
@@ -182,6 +183,7 @@ async fn on_gpu(app: &App, model: &str, device: ComputeDevice) -> Value {
     };
     json!({
         "device": identity.device,
+        "lane": gpu::lane(&identity).name,
         "driver": identity.driver,
         "software": identity.software,
         "shared_memory": identity.shared_memory,

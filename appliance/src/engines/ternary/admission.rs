@@ -1,7 +1,7 @@
 //! How many requests a session takes in: a bounded count, and a permit that gives its place back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::engines::EngineError;
 
@@ -11,6 +11,7 @@ pub(super) struct Admission {
     inside: AtomicUsize,
     inside_max: usize,
     active: AtomicUsize,
+    over: AtomicBool,
 }
 
 impl Admission {
@@ -20,6 +21,7 @@ impl Admission {
             inside: AtomicUsize::new(0),
             inside_max,
             active: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
         })
     }
 
@@ -38,6 +40,16 @@ impl Admission {
                 waiting: inside.saturating_sub(self.active()),
             }),
         }
+    }
+
+    /// Says that nothing more is answered here, before anybody hears why.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing more is answered here.
+    pub(super) fn over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// Tells how many of those inside are being answered.

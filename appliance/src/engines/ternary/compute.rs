@@ -8,8 +8,11 @@ use onebit_kernels::kv::{Cache, CacheOptions};
 use onebit_kernels::model::{ForwardError, Logits, Model, Slice};
 use onebit_kernels::threads::Threads;
 
-use super::gpu;
-use crate::engines::{EngineError, Means};
+use crate::engines::EngineError;
+
+/// What puts a model on a GPU; `None` where there is none.
+pub(super) type OnGpu<'a> =
+    &'a dyn Fn(&Model, CacheOptions) -> Result<Option<(Decoder, Cache)>, GpuError>;
 
 /// A model that can be run.
 pub(super) enum Compute {
@@ -29,7 +32,7 @@ pub(super) enum Device {
 #[error("{why}")]
 pub(super) struct ComputeError {
     why: String,
-    /// Whether the device is gone, and with it everything on it.
+    /// Whether the device is gone, or has no room for what it holds: the model must be loaded anew, here or elsewhere.
     pub(super) lost: bool,
 }
 
@@ -44,14 +47,18 @@ impl From<ForwardError> for ComputeError {
     fn from(error: ForwardError) -> ComputeError {
         ComputeError {
             why: error.to_string(),
-            lost: matches!(error, ForwardError::Gpu(GpuError::Lost { .. })),
+            lost: matches!(
+                error,
+                ForwardError::Gpu(GpuError::Lost { .. } | GpuError::Memory { .. })
+            ),
         }
     }
 }
 
 impl Compute {
-    /// Puts a model on a device. Where none is named the settings and this machine decide, and a GPU that cannot take
-    /// it is no failure: the log says why, and the processor serves.
+    /// Puts a model on a device; `on_gpu` is what puts it on the GPU, where there is one. Where no device is named the
+    /// settings and this machine decide, and a GPU that cannot take the model is no failure: the log says why, and the
+    /// processor serves.
     ///
     /// # Errors
     /// No memory for the cache, or the GPU that was named cannot take the model.
@@ -59,11 +66,11 @@ impl Compute {
         model: Model,
         options: CacheOptions,
         threads: Arc<Threads>,
-        means: &Means,
         device: Option<Device>,
+        on_gpu: OnGpu<'_>,
     ) -> Result<(Compute, Cache), String> {
         if device != Some(Device::Processor) {
-            match gpu::decoder(&model, options, means) {
+            match on_gpu(&model, options) {
                 Ok(Some((decoder, cache))) => return Ok((Compute::Gpu(Box::new(decoder)), cache)),
                 Ok(None) if device.is_none() => {}
                 Ok(None) => return Err("there is no gpu any more".into()),

@@ -153,6 +153,13 @@ impl Scheduler {
         for answer in self.active.drain(..).chain(waiting) {
             answer.fail(EngineError::Stopped);
         }
+        // What arrived while the device was being lost is asked again of the model that is loaded next.
+        for job in inbox.try_iter() {
+            match job {
+                Job::Answer(answer) => answer.fail(EngineError::Stopped),
+                Job::Score { reply, .. } => drop(reply.send(Err(EngineError::Stopped))),
+            }
+        }
     }
 
     /// Lets go of answers whose reader has gone, wherever they stand.
@@ -363,8 +370,16 @@ impl Scheduler {
     }
 
     fn failed(&mut self, error: &ComputeError) {
-        self.lost = error.lost;
+        self.note_loss(error);
         self.fail_all(&error.told());
+    }
+
+    /// Where the device is gone this session is over, and whoever asks next must find it so.
+    fn note_loss(&mut self, error: &ComputeError) {
+        if error.lost {
+            self.lost = true;
+            self.admission.end();
+        }
     }
 
     fn fail_all(&mut self, error: &EngineError) {
@@ -407,7 +422,7 @@ impl Scheduler {
             }];
             let outcome = self.compute.forward(&mut self.cache, &batch);
             let logits = outcome.map_err(|error| {
-                self.lost |= error.lost;
+                self.note_loss(&error);
                 error.told()
             })?;
             let next = &tokens[at * SCORE_ROWS + 1..];

@@ -148,9 +148,9 @@ impl Session for TernarySession {
     }
 
     fn alive(&self) -> bool {
-        self.thread
-            .lock()
-            .is_ok_and(|thread| thread.as_ref().is_some_and(|t| !t.is_finished()))
+        let runs =
+            |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|t| !t.is_finished());
+        !self.admission.over() && self.thread.lock().is_ok_and(|thread| runs(&thread))
     }
 
     fn chat(&self, request: ChatRequest) -> Result<Events, EngineError> {

@@ -1,4 +1,4 @@
-//! The two ways to compute on a GPU: Vulkan and ROCm.
+//! The ways to compute on a GPU (Vulkan, ROCm, CUDA), and the lane that is taken of them.
 
 use super::{Check, Library, Verdict, install};
 use crate::host::Host;
@@ -30,26 +30,73 @@ pub(super) fn vulkan(host: &Host, found: &Library) -> Check {
 }
 
 pub(super) fn rocm(host: &Host, hip: &Library) -> Check {
+    let packages = || {
+        install(
+            host,
+            "libamdhip64-6 libhiprtc6",
+            "rocm-hip",
+            "hip-runtime-amd",
+        )
+    };
+    let why =
+        "the first choice for ternary models on an AMD GPU; the second, Vulkan, needs no ROCm";
+    optional(
+        "gpu.rocm",
+        hip,
+        "optional: HIP 6 or newer with hipRTC",
+        why,
+        packages,
+    )
+}
+
+pub(super) fn cuda(host: &Host, cuda: &Library) -> Check {
+    let packages = || install(host, "libcuda1 libnvrtc12", "cuda-nvrtc", "cuda");
+    let why = "the first choice for ternary models on an NVIDIA GPU; the second, Vulkan, needs its driver alone";
+    let wanted = "optional: NVIDIA's driver with NVRTC 12 or newer, and a GPU of sm_90 or newer";
+    optional("gpu.cuda", cuda, wanted, why, packages)
+}
+
+fn optional(
+    name: &'static str,
+    library: &Library,
+    wanted: &'static str,
+    why: &'static str,
+    packages: impl FnOnce() -> String,
+) -> Check {
     Check {
-        name: "gpu.rocm",
-        verdict: if hip.is_ok() {
+        name,
+        verdict: if library.is_ok() {
             Verdict::Good
         } else {
             Verdict::Advice
         },
-        found: match hip {
-            Ok(version) => format!("HIP {version}"),
+        found: match library {
+            Ok(found) => found.clone(),
             Err(reason) => reason.clone(),
         },
-        wanted: "optional: HIP 6 or newer",
-        why: "one of two ways to compute on an AMD GPU; the other, Vulkan, needs no ROCm",
-        fix: hip.is_err().then(|| {
-            install(
-                host,
-                "libamdhip64-6 libhiprtc6",
-                "rocm-hip",
-                "hip-runtime-amd",
-            )
+        wanted,
+        why,
+        fix: library.is_err().then(packages),
+    }
+}
+
+/// What ternary models compute on.
+pub(super) fn lane(lane: &Library) -> Check {
+    Check {
+        name: "gpu.lane",
+        verdict: if lane.is_ok() {
+            Verdict::Good
+        } else {
+            Verdict::Advice
+        },
+        found: match lane {
+            Ok(found) => found.clone(),
+            Err(reason) => format!("ternary.cpu: {reason}"),
+        },
+        wanted: "ternary.hip, ternary.cuda or ternary.vulkan",
+        why: "ternary models answer several times faster on the GPU than on the processor",
+        fix: lane.is_err().then(|| {
+            "onebit kernels list   # names what each way lacks; if ternary.device names one, \"auto\" takes any".to_owned()
         }),
     }
 }

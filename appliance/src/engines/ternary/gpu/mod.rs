@@ -2,91 +2,25 @@
 //!
 //! Knows devices and the folder of compiled kernels; nothing of requests. Children are started by [`crate::app`].
 
+mod devices;
+#[cfg(test)]
+mod faults;
+
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onebit_kernels::format::gguf::Gguf;
 use onebit_kernels::gpu::cache::{BYTES_MAX, Cache as Shelf, Checked};
 use onebit_kernels::gpu::decoder::{Choices, Decoder, Plan};
 use onebit_kernels::gpu::first_run::{FirstRun, Progress};
-use onebit_kernels::gpu::vulkan::{self, Choice, Vulkan};
-use onebit_kernels::gpu::{Driver, GpuError, Identity};
+use onebit_kernels::gpu::{Driver, GpuError};
 use onebit_kernels::kv::{Cache, CacheOptions, KvKind};
 use onebit_kernels::model::{LoadOptions, Model, Slice, Want};
 
-use super::LANE;
+pub use self::devices::{Way, device, lane, lanes, ways};
 use crate::config::{CacheKind, ComputeDevice};
 use crate::engines::Means;
-use crate::engines::lanes::{Lane, Memory, Silicon};
-
-/// Its lane on a GPU that shares the machine's memory.
-pub const LANE_SHARED: Lane = Lane {
-    name: "ternary.vulkan",
-    silicon: Silicon::Igpu,
-    memory: Memory::Gtt,
-    ..LANE
-};
-
-/// Its lane on a card.
-pub const LANE_CARD: Lane = Lane {
-    silicon: Silicon::Dgpu,
-    memory: Memory::Vram,
-    ..LANE_SHARED
-};
-
-/// Its lane on a device that is made of the processor.
-pub const LANE_SOFTWARE: Lane = Lane {
-    name: LANE_SHARED.name,
-    ..LANE
-};
-
-/// The device that the settings ask for, as the loader describes it; `None` where none computes.
-///
-/// # Errors
-/// Why there is none although one was asked for.
-pub fn device(wanted: ComputeDevice) -> Result<Option<Identity>, GpuError> {
-    static FOUND: OnceLock<Result<Vec<Identity>, GpuError>> = OnceLock::new();
-    let software = match wanted {
-        ComputeDevice::Cpu => return Ok(None),
-        ComputeDevice::Auto => false,
-        ComputeDevice::Software => true,
-    };
-    // Asked once a process: loading all drivers takes some 50 ms.
-    let found = FOUND.get_or_init(vulkan::devices).clone()?;
-    let mut usable: Vec<Identity> = found
-        .into_iter()
-        .filter(|d| d.software == software)
-        .collect();
-    usable.sort_by_key(|device| device.shared_memory);
-    if usable.is_empty() {
-        return Err(GpuError::NoDevice {
-            reason: "the vulkan loader offers no gpu".to_owned(),
-        });
-    }
-    Ok(usable.into_iter().next())
-}
-
-/// The lanes of this machine for a model, the one that it is loaded on first.
-pub fn lanes(means: &Means, model: &crate::domain::Model) -> Vec<Lane> {
-    // What is not ternary stays on the processor; of the others a few turn out at loading to do so.
-    let ternary = model.architecture.starts_with("bitnet");
-    let on_gpu = match device(means.ternary.device) {
-        _ if !ternary || means.kernels.as_os_str().is_empty() => None,
-        Ok(Some(device)) if device.software => Some(LANE_SOFTWARE),
-        Ok(Some(device)) if !device.shared_memory => Some(LANE_CARD),
-        Ok(Some(_)) => Some(LANE_SHARED),
-        Ok(None) | Err(_) => None,
-    };
-    on_gpu.into_iter().chain([LANE]).collect()
-}
-
-fn open(wanted: ComputeDevice) -> Result<Vulkan, GpuError> {
-    Vulkan::open(match wanted {
-        ComputeDevice::Software => Choice::Software,
-        ComputeDevice::Auto | ComputeDevice::Cpu => Choice::Gpu,
-    })
-}
 
 fn shelf(folder: &Path) -> Result<Shelf, GpuError> {
     Shelf::open(folder, BYTES_MAX).map_err(|error| GpuError::Call {
@@ -114,19 +48,26 @@ pub(super) fn decoder(
     if found.is_none() || means.kernels.as_os_str().is_empty() {
         return Ok(None);
     }
-    let driver = open(wanted)?;
+    let Some(driver) = devices::open(wanted)? else {
+        return Ok(None);
+    };
     let shelf = shelf(&means.kernels)?;
     let choices = shelf.choices(driver.identity());
-    let name = driver.identity().device.clone();
-    let loaded = Decoder::new(
-        Box::new(driver),
-        model,
-        options,
-        &mut Checked(&shelf),
-        &choices,
-    )?;
-    tracing::info!(device = name, "the model computes on the gpu");
+    let identity = driver.identity().clone();
+    let loaded = Decoder::new(driver, model, options, &mut Checked(&shelf), &choices)?;
+    tracing::info!(
+        device = identity.device,
+        backend = identity.backend,
+        "the model computes on the gpu"
+    );
     Ok(Some(loaded))
+}
+
+/// The device for work in a child, which is told of one.
+fn opened(wanted: ComputeDevice) -> Result<Box<dyn Driver>, GpuError> {
+    devices::open(wanted)?.ok_or_else(|| GpuError::NoDevice {
+        reason: "the processor was asked for".to_owned(),
+    })
 }
 
 /// What the first run's child is told to do.
@@ -161,7 +102,7 @@ pub fn work(
     let gguf = Gguf::open(model).map_err(|error| unreadable(error.to_string()))?;
     let model = Model::load(Arc::new(gguf), &LoadOptions::default())
         .map_err(|error| unreadable(error.to_string()))?;
-    let mut driver = open(work.device)?;
+    let mut driver = opened(work.device)?;
     let kind = match work.kind {
         CacheKind::F16 => KvKind::F16,
         CacheKind::Int8 => KvKind::Int8,
@@ -169,16 +110,20 @@ pub fn work(
     let plan = Plan::new(&model, kind, &Choices::new())?;
     let ops = plan.ops();
     let mut run = FirstRun {
-        driver: &mut driver,
+        driver: &mut *driver,
         cache: &shelf,
         say,
     };
-    run.compile(&ops)?;
-    if work.tune {
+    // Without one kernel the model does not run there, however fast the others are.
+    let all = run.compile(&ops)?;
+    if work.tune && all {
         run.tune(&ops, work.anew)?;
     }
     Ok(())
 }
+
+/// The name under which [`figures`] tells how far it is, so that slow work is not taken for a hang.
+pub const AT: &str = "at";
 
 /// Measures what a device does with a model, for the owner's report; `say` hears each figure with its unit.
 ///
@@ -193,11 +138,15 @@ pub fn figures(
     /// Positions of the prompt and of what follows.
     const PROMPT: usize = 512;
     const DECODED: usize = 64;
+    /// Positions of the prompt between two signs of life. A device takes a prompt in passes of half of it, so fewer cost
+    /// nothing that shows; on one that is made of the processor 64 take some 8 s.
+    const STEP: usize = PROMPT / 2;
+    const STEP_SOFTWARE: usize = 64;
     let unreadable = |error: String| GpuError::Unsupported(error);
     let gguf = Gguf::open(model).map_err(|error| unreadable(error.to_string()))?;
     let model = Model::load(Arc::new(gguf), &LoadOptions::default())
         .map_err(|error| unreadable(error.to_string()))?;
-    let driver = open(work.device)?;
+    let driver = opened(work.device)?;
     let shelf = shelf(folder)?;
     let choices = shelf.choices(driver.identity());
     let options = CacheOptions {
@@ -207,13 +156,13 @@ pub fn figures(
             CacheKind::Int8 => KvKind::Int8,
         },
     };
-    let (mut decoder, mut cache) = Decoder::new(
-        Box::new(driver),
-        &model,
-        options,
-        &mut Checked(&shelf),
-        &choices,
-    )?;
+    let (mut decoder, mut cache) =
+        Decoder::new(driver, &model, options, &mut Checked(&shelf), &choices)?;
+    let step = if decoder.driver().identity().software {
+        STEP_SOFTWARE
+    } else {
+        STEP
+    };
     say("copy_gb_per_s", decoder.copy_gb_per_s()?);
     let (sequence, vocabulary) = (cache.create(), model.config().n_vocab as u32);
     let prompt: Vec<u32> = (0..PROMPT as u32).map(|i| i * 7919 % vocabulary).collect();
@@ -228,13 +177,17 @@ pub fn figures(
         best.map_err(|error| unreadable(error.to_string()))
     };
     let started = Instant::now();
-    let mut next = forward(&mut decoder, &prompt)?;
+    let mut next = Vec::new();
+    for (i, piece) in prompt.chunks(step).enumerate() {
+        next = forward(&mut decoder, piece)?;
+        say(AT, (i * step + piece.len()) as f64);
+    }
     say(
         "prefill_512_tokens_per_s",
         PROMPT as f64 / started.elapsed().as_secs_f64(),
     );
     let (started, mut on_device) = (Instant::now(), Duration::ZERO);
-    for _ in 0..DECODED {
+    for i in 0..DECODED {
         let token = next
             .first()
             .copied()
@@ -242,6 +195,7 @@ pub fn figures(
             .map_or(0, |(token, _)| token);
         next = forward(&mut decoder, &[token])?;
         on_device += decoder.driver().elapsed().unwrap_or_default();
+        say(AT, (PROMPT + i + 1) as f64);
     }
     let seconds = started.elapsed().as_secs_f64();
     say("decode_tokens_per_s", DECODED as f64 / seconds);

@@ -1,37 +1,37 @@
 //! AMD's HIP and NVIDIA's CUDA behind one driver: the same HIP texts, the same calls, two libraries.
 //!
-//! One stream, one thread. A recording is a graph. On NVIDIA each kernel may start while the one ahead of it ends: texts
+//! One stream, one thread. A recording is a graph. Where a device was lost, its context is thrown away with the driver, so
+//! that the next one starts afresh. On NVIDIA each kernel may start while the one ahead of it ends: texts
 //! fetch weights then, and wait before they touch what others wrote. Nothing of AMD's way runs in tests, for want of a
 //! device, but all of it is the code that NVIDIA's way runs.
+
+mod find;
 
 use super::driver::{Buffer, Driver, GpuError, Identity, Kernel, Launch, Place, Recording, Step};
 use super::hip;
 use super::source::Source;
+use find::Found;
+pub use find::device;
+pub use hip_sys::Vendor;
 use hip_sys::{
-    CallError, Context, DeviceAttribute, Event, Function, GraphExec, LaunchAttribute, LaunchConfig,
-    LoadError, Module, Rtc, Runtime, Stream, Vendor,
+    CallError, Context, Event, Function, GraphExec, LaunchAttribute, LaunchConfig, Module, Rtc,
+    Runtime, Stream,
 };
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
 
-/// `cuDeviceGetAttribute`'s numbers for what is asked of NVIDIA.
-mod cuda_attribute {
-    pub(super) const UNITS: i32 = 16;
-    pub(super) const INTEGRATED: i32 = 18;
-    pub(super) const MAJOR: i32 = 75;
-    pub(super) const MINOR: i32 = 76;
-}
 /// The kernel attribute that lets launches ask for shared memory beyond 48 KB with what the text declares; both vendors' number.
 const DYNAMIC_SHARED_MAX: c_int = 8;
 /// A stream that does not wait for the default one.
 const NON_BLOCKING: u32 = 1;
 /// Recording refuses only calls of this thread that cannot be recorded.
 const CAPTURE_THREAD: c_int = 1;
-/// Statuses of both vendors that mean a full memory, and those after which the context is gone.
+/// Statuses of both vendors that mean a full memory, and those after which the context is gone: the device is away (46),
+/// a kernel that went wrong or hung (700 to 719), a context that was thrown away (201, 709).
 const OUT_OF_MEMORY: i32 = 2;
-const LOST: [i32; 8] = [46, 700, 702, 709, 714, 715, 717, 719];
+const LOST: [i32; 9] = [46, 201, 700, 702, 709, 714, 715, 717, 719];
 
 struct Loaded {
     module: Module,
@@ -69,20 +69,6 @@ pub struct StreamDriver {
 // time (the trait's contract), and each makes the context current before it uses them.
 unsafe impl Send for StreamDriver {}
 
-fn backend(vendor: Vendor) -> &'static str {
-    match vendor {
-        Vendor::Amd => "hip",
-        Vendor::Nvidia => "cuda",
-    }
-}
-
-fn missing(vendor: Vendor) -> impl Fn(LoadError) -> GpuError {
-    move |error| GpuError::Missing {
-        backend: backend(vendor),
-        reason: error.to_string(),
-    }
-}
-
 fn failed(error: CallError) -> GpuError {
     match error {
         CallError::Failed { symbol, status, .. } if LOST.contains(&status) => {
@@ -107,25 +93,14 @@ impl StreamDriver {
     /// Opens the first device of a vendor.
     ///
     /// # Errors
-    /// [`GpuError::Missing`] without driver or compiler, [`GpuError::NoDevice`], or a call that fails.
+    /// As [`device`], and no memory for a context.
     pub fn open(vendor: Vendor) -> Result<StreamDriver, GpuError> {
-        let (runtime, compiler) = match vendor {
-            Vendor::Amd => (Runtime::load(), Rtc::load()),
-            Vendor::Nvidia => (Runtime::load_cuda(), Rtc::load_nvrtc()),
-        };
-        let runtime = runtime.map_err(missing(vendor))?;
-        // SAFETY: takes a number.
-        if let Err(error) = unsafe { runtime.init(0) } {
-            return Err(GpuError::NoDevice {
-                reason: error.to_string(),
-            });
-        }
-        if runtime.device_count().map_err(failed)? == 0 {
-            return Err(GpuError::NoDevice {
-                reason: format!("{} offers no gpu", runtime.library_name()),
-            });
-        }
-        let compiler = compiler.map_err(missing(vendor))?;
+        let Found {
+            runtime,
+            compiler,
+            identity,
+            architecture,
+        } = find::find(vendor)?;
         let mut context: Context = ptr::null_mut();
         // SAFETY: numbers and live pointers; the device exists.
         unsafe {
@@ -137,7 +112,6 @@ impl StreamDriver {
             }
         }
         .map_err(failed)?;
-        let (identity, architecture) = describe(&runtime, &compiler)?;
         let (mut stream, mut before, mut after) =
             (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         // SAFETY: pointers to live handles that the calls fill.
@@ -301,58 +275,6 @@ impl StreamDriver {
         }
         Ok(())
     }
-}
-
-/// What the device and its software say of themselves, and the architecture that code is compiled for.
-fn describe(runtime: &Runtime, compiler: &Rtc) -> Result<(Identity, String), GpuError> {
-    let vendor = runtime.vendor();
-    let number = |attribute: c_int| -> Result<u32, GpuError> {
-        let mut value = 0;
-        // SAFETY: a live integer; the device exists.
-        unsafe { runtime.device_get_attribute(&mut value, attribute, 0) }.map_err(failed)?;
-        Ok(value.unsigned_abs())
-    };
-    let mut packed = 0;
-    let mut memory_bytes = 0;
-    // SAFETY: live numbers that the calls fill; the device exists.
-    unsafe {
-        runtime
-            .runtime_get_version(&mut packed)
-            .and_then(|()| runtime.device_total_mem(&mut memory_bytes, 0))
-            .map_err(failed)?;
-    }
-    let (architecture, units, shared) = match vendor {
-        Vendor::Amd => (
-            hip::first_target().ok_or_else(|| GpuError::NoDevice {
-                reason: "/sys/class/kfd names no gpu; load the amdgpu driver".to_owned(),
-            })?,
-            number(DeviceAttribute::MultiprocessorCount as c_int)?,
-            number(DeviceAttribute::Integrated as c_int)? != 0,
-        ),
-        Vendor::Nvidia => (
-            format!(
-                "sm_{}{}",
-                number(cuda_attribute::MAJOR)?,
-                number(cuda_attribute::MINOR)?
-            ),
-            number(cuda_attribute::UNITS)?,
-            number(cuda_attribute::INTEGRATED)? != 0,
-        ),
-    };
-    let (major, minor) = compiler.version().map_err(failed)?;
-    let identity = Identity {
-        backend: backend(vendor),
-        device: runtime.device_name(0).map_err(failed)?,
-        units,
-        driver: format!("{} {packed} for {architecture}", runtime.library_name()),
-        compiler: format!("{} {major}.{minor}", compiler.library_name()),
-        software: false,
-        shared_memory: shared,
-        memory_bytes: memory_bytes as u64,
-        binding_bytes_max: u64::MAX,
-        fused: true,
-    };
-    Ok((identity, architecture))
 }
 
 impl Driver for StreamDriver {
@@ -573,6 +495,14 @@ impl Drop for StreamDriver {
             let _ = self.runtime.event_destroy(self.before);
             let _ = self.runtime.event_destroy(self.after);
             let _ = self.runtime.stream_destroy(self.stream);
+            // A context keeps the error that it died of until it is thrown away, and the process shares it: whatever
+            // else runs in it is dead too, and hears so at its next call.
+            let _ = match (self.runtime.vendor(), self.lost) {
+                (Vendor::Amd, true) => self.runtime.device_reset(),
+                (Vendor::Amd, false) => Ok(()),
+                (Vendor::Nvidia, true) => self.runtime.primary_context_reset(0),
+                (Vendor::Nvidia, false) => self.runtime.primary_context_release(0),
+            };
         }
     }
 }
