@@ -130,7 +130,7 @@ function pairingRoute(control, request, response, id, body) {
 function statusOf(store) {
   const loaded = store.models.filter((model) => model.state === 'loaded');
   const active = [...store.turns.values()].filter((turn) => !turn.ended).length;
-  return { version: '0.1.0', uptime_s: 187_300, models: loaded, memory: { total_bytes: 33_500_000_000, available_bytes: 21_200_000_000, used_by_models_bytes: loaded.reduce((sum, model) => sum + (model.memory_bytes ?? 0), 0) }, queue: { active, waiting: 0 } };
+  return { version: '0.1.0', uptime_s: 187_300, models: loaded, memory: { total_bytes: 33_500_000_000, available_bytes: 21_200_000_000, used_by_models_bytes: loaded.reduce((sum, model) => sum + (model.memory_bytes ?? 0), 0) }, queue: { active, waiting: 0 }, gpu: store.gpu };
 }
 
 function modelRoute(store, request, response, id, verb) {

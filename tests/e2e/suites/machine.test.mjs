@@ -141,9 +141,17 @@ for (const screen of ['desktop', 'phone']) {
       assert.equal(await page.locator('.box p').count(), 2);
       await page.click('button:has-text("Look for a newer version")');
       await page.waitForSelector('text=Version 0.2.0 can be had; this is 0.1.0');
+      assert.equal(await page.getByText('GPU kernels').count(), 0);
+      mock.store.gpu = { lane: 'ternary.hip', device: 'Radeon 8060S', phase: 'compiling', done: 12, total: 25, why: null };
+      const kernels = page.locator('section', { hasText: 'GPU kernels' });
+      await kernels.getByText('12 of 25 compiled and checked; the processor answers').waitFor();
+      assert.equal(await kernels.locator('progress').getAttribute('value'), '0.48');
       await page.click('button:has-text("Look at the machine")');
       await page.waitForSelector('pre >> text=sudo apt install mesa-vulkan-drivers');
       await assertAccessible(page);
       await assertNoSideways(page);
+      mock.store.gpu = { ...mock.store.gpu, phase: 'failed', why: 'kernel rope computes other numbers than its definition' };
+      await kernels.getByText('computes other numbers').waitFor();
+      mock.store.gpu = null;
     }));
 }
