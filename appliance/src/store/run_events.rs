@@ -400,6 +400,7 @@ mod tests {
             ttft_ms: 1.5,
             prefill_tps: None,
             decode_tps: Some(2.5),
+            joules: None,
         };
         let result = |finding| RunEvent::ToolResult {
             call: "c".into(),

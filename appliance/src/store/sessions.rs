@@ -518,6 +518,7 @@ mod tests {
             parent_id: None,
             role,
             content: content.to_owned(),
+            pictures: Vec::new(),
             model: None,
         }
     }

@@ -215,6 +215,12 @@ fn kernels() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+const MACHINE: Machine = Machine {
+    cores: 1,
+    memory_total_bytes: 4 << 30,
+    memory_available_bytes: 4 << 30,
+};
+
 fn pool(faults: &[Fault], kernels: PathBuf) -> Pool {
     let engine: &'static Failing = Box::leak(Box::new(Failing {
         faults: Mutex::new(faults.iter().copied().collect()),
@@ -228,17 +234,12 @@ fn pool(faults: &[Fault], kernels: PathBuf) -> Pool {
         kernels,
         ..Means::default()
     };
-    let machine = Machine {
-        cores: 1,
-        memory_total_bytes: 4 << 30,
-        memory_available_bytes: 4 << 30,
-    };
     let settings = PoolConfig {
         memory_bytes_max: 1 << 30,
         ..PoolConfig::default()
     };
     let threads = Arc::new(Threads::new(1));
-    Pool::start(engines, settings, means, threads, Arc::new(move || machine))
+    Pool::start(engines, settings, means, threads, Arc::new(|| MACHINE))
 }
 
 /// The tokens of an answer, or why there is none.
@@ -275,7 +276,7 @@ async fn ask(pool: &Pool) -> Result<usize, EngineError> {
 /// The lanes that hold the model, and those that could not load it with their reasons.
 async fn lanes(pool: &Pool) -> (Vec<&'static str>, Vec<String>) {
     let (mut loaded, mut failed) = (Vec::new(), Vec::new());
-    for (place, state) in pool.survey().await.places {
+    for (place, state) in pool.survey(MACHINE).await.places {
         match state {
             ModelState::Loaded { .. } => loaded.push(place.lane),
             ModelState::Failed { why } => failed.push(format!("{}: {why}", place.lane)),
