@@ -100,6 +100,8 @@ with client.realtime.connect(extra_query={"intent": "transcription"}) as connect
     check(heard.startswith(deltas[:8]), (heard, deltas))
     item = events[-1].item_id
     check(all(event.item_id == item for event in events if event.type.startswith("input_audio_buffer.")), names)
+    connection.input_audio_buffer.clear()
+    talk.until("input_audio_buffer.cleared")
     connection.input_audio_buffer.commit()
     error = talk.next()
     check(error.type == "error" and error.error.code == "input_audio_buffer_commit_empty", error)
