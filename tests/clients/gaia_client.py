@@ -178,7 +178,7 @@ def until(look, what, most=120):
 
 
 def task(name, state):
-    tasks = call("GET /api/system/tasks").json()["tasks"]
+    tasks = send("GET", "/api/system/tasks").json()["tasks"]
     return next((one for one in tasks if one["name"] == name and one["status"] == state), None)
 
 
@@ -503,6 +503,158 @@ call("POST /api/files/upload", **form("file", "a.png", b""), expect=400)
 call("POST /api/files/upload", **form("file", "a.png", b"x" * (20 * 1024 * 1024 + 1)), expect=413)
 call("POST /api/files/upload", **form("other", "a.png", b"x"), expect=422)
 
+# -- agents ----------------------------------------------------------------------------------------------------------------
+
+agents = call("GET /api/agents").json()
+like(gaia.AgentListResponse, agents)
+names = [agent["id"] for agent in agents["agents"]]
+check(agents["total"] == len(names) and names[0] == "chat" and "documents" in names, names)
+check(all(agent["source"] == "builtin" and agent["conversation_starters"] for agent in agents["agents"]), agents)
+check(call("GET /api/agents/{id}", "/api/agents/documents").json() == next(a for a in agents["agents"] if a["id"] == "documents"), "one")
+for unknown in ("nobody", "a/b", "..%2f..%2fetc"):
+    lost = call("GET /api/agents/{id}", f"/api/agents/{unknown}", expect=404)
+    check(lost.detail == f"Agent '{urllib.parse.unquote(unknown)}' not found", lost.detail)
+
+UI = {"X-Gaia-UI": "1"}
+EXPORT_AGENTS, IMPORT_AGENTS = "POST /api/agents/export", "POST /api/agents/import"
+check(call(EXPORT_AGENTS, expect=403).detail == "missing X-Gaia-UI header", "another page cannot ask")
+call(EXPORT_AGENTS, headers=UI, expect=400)  # there are none of one's own
+
+
+def bundle(content, name="bundle", **more):
+    sent = form(name, "agents.zip", content, "application/zip")
+    return {"raw": sent["raw"], "headers": {**sent["headers"], **UI, **more}}
+
+
+call(IMPORT_AGENTS, **form("bundle", "agents.zip", b"PK"), expect=403)
+for operation in (EXPORT_AGENTS, IMPORT_AGENTS):
+    away = bundle(b"PK", **{"X-Forwarded-For": "10.0.0.7"})
+    check(send("POST", operation.split(" ")[1], **away).status in (401, 403), f"{operation} from elsewhere")
+call(IMPORT_AGENTS, **bundle(b"no zip at all"), expect=400)
+missing = call(IMPORT_AGENTS, **bundle(b"PK", "other"), expect=422)
+check(missing.detail[0]["loc"] == ["body", "bundle"], missing.detail)
+
+
+def zipped(**files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+# One that may use what MCP servers offer, and nothing else.
+GREETER = {"version": 1, "id": "greeter", "name": "Greeter", "instructions": "You greet people with the tool.", "tools": ["mcp"], "steps": 3}
+came = call(IMPORT_AGENTS, **bundle(zipped(**{"greeter/agent.json": json.dumps(GREETER)}))).json()
+check(came == {"imported": ["greeter"], "overwritten": [], "errors": [], "requires_restart": False}, came)
+again = call(IMPORT_AGENTS, **bundle(zipped(**{"greeter/agent.json": json.dumps(GREETER)}))).json()
+check(again["overwritten"] == ["greeter"] and again["imported"] == [], again)
+greeter = call("GET /api/agents/{id}", "/api/agents/greeter").json()
+like(gaia.AgentInfo, greeter)
+check(greeter["name"] == "Greeter" and greeter["source"] == "custom_python", greeter)
+out = call(EXPORT_AGENTS, headers=UI)
+check(out.headers["Content-Type"] == "application/zip" and "attachment" in out.headers["Content-Disposition"], out.headers)
+with zipfile.ZipFile(io.BytesIO(out.body)) as archive:
+    check(archive.namelist() == ["greeter/agent.json"], archive.namelist())
+    check(json.loads(archive.read("greeter/agent.json"))["tools"] == ["mcp"], "it is as it came")
+climbing = send("POST", "/api/agents/import", **bundle(zipped(**{"../../climb/agent.json": json.dumps({**GREETER, "id": "climb"})})))
+check(climbing.status == 400 or climbing.json()["errors"], climbing.body)
+builtin = send("POST", "/api/agents/import", **bundle(zipped(**{"chat/agent.json": json.dumps({**GREETER, "id": "chat"})})))
+check(builtin.status == 400 or builtin.json()["errors"], builtin.body)
+call("GET /api/agents/{id}", "/api/agents/climb", expect=404)
+check(call("GET /api/agents/{id}", "/api/agents/chat").json()["source"] == "builtin", "what comes with the program stays")
+
+# -- MCP -------------------------------------------------------------------------------------------------------------------
+
+
+class Server(BaseModel):
+    name: str
+    command: str
+    args: Optional[List[str]] = None
+    env: Optional[Dict[str, str]] = None
+
+
+SERVERS = "/api/mcp/servers"
+# The smallest server that there can be: it says who it is and that it has one tool.
+SMALL = '''
+import json, sys
+NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+TOOL = {"name": "greet", "description": "Greets a person by name.", "inputSchema": NAME}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answers = {
+        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "small", "version": "1"}},
+        "tools/list": {"tools": [TOOL]},
+        "tools/call": {"content": [{"type": "text", "text": "Good day from the small server."}]},
+        "ping": {},
+    }
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answers.get(asked["method"], {})}), flush=True)
+'''
+check(call("GET /api/mcp/servers").json() == {"servers": []}, "none at first")
+check(call("GET /api/mcp/status").json() == {"servers": []}, "and none to ask")
+refuses("POST /api/mcp/servers", Server, {"name": "n", "command": "c", "args": [], "env": {"A": "b"}})
+call("POST /api/mcp/servers", body={"name": " ", "command": "c"}, expect=400)
+call("POST /api/mcp/servers", body={"name": "n", "command": ""}, expect=400)
+small = {"name": "small", "command": sys.executable, "args": ["-c", SMALL], "env": {"KEY": "a secret", "NONE": ""}}
+check(call("POST /api/mcp/servers", body=small, expect=201).json() == {"status": "added", "name": "small"}, "added")
+call("POST /api/mcp/servers", body=small, expect=409)
+kept = call("GET /api/mcp/servers").json()["servers"]
+check(kept == [{**small, "env": {"KEY": "***", "NONE": ""}, "enabled": True}], kept)
+check("a secret" not in json.dumps(kept), "secrets stay here")
+offered = call("GET /api/mcp/servers/{name}/tools", f"{SERVERS}/small/tools").json()
+check(offered == {"name": "small", "tools": [{"name": "greet", "description": "Greets a person by name."}]}, offered)
+states = call("GET /api/mcp/status").json()["servers"]
+check(states == [{"name": "small", "connected": True, "tool_count": 1, "error": None}], states)
+
+
+def greeted(approved):
+    """Lets the greeter work until it asks for its tool, and decides; gives the events."""
+    session = call("POST /api/sessions", body={"agent_type": "greeter"}).json()["id"]
+    request = urllib.request.Request(base + "/api/chat/send", data=json.dumps(
+        {"session_id": session, "message": "Use the greet tool to greet Ada by her name.", "agent_type": "greeter"}
+    ).encode(), headers={"Content-Type": "application/json"})  # fmt: skip
+    events = []
+    with urllib.request.urlopen(request, timeout=180) as answer:
+        for line in answer:
+            if not line.startswith(b"data: "):
+                continue
+            events.append(json.loads(line[6:]))
+            if events[-1]["type"] == "permission_request":
+                body = {"session_id": session, "approved": approved}
+                check(call("POST /api/chat/confirm-tool", body=body).json() == {"status": "ok", "approved": approved}, "decided")
+    check(events[-1]["type"] in ("done", "error"), events[-1])
+    asking = next(event for event in events if event["type"] == "permission_request")
+    check(asking["tool"].endswith("greet") and asking["timeout_seconds"] > 0 and asking["confirm_id"], asking)
+    call("POST /api/chat/confirm-tool", body={"session_id": session, "approved": True}, expect=404)
+    return session, events
+
+
+session, events = greeted(True)
+result = next(event for event in events if event["type"] == "tool_result")
+check(result["success"] and "Good day" in result["summary"], result)
+kept = like(gaia.MessageListResponse, call("GET /api/sessions/{id}/messages", f"{SESSION}/{session}/messages").json())
+step = next(step for step in kept.messages[-1].agent_steps if step.type == "tool")
+check(step.tool.endswith("greet") and step.success and step.mcpServer == "small" and "Good day" in step.result, step)
+_, events = greeted(False)
+check(not any(event["type"] == "tool_result" and event["success"] for event in events), "what is not allowed does not run")
+check(call("POST /api/mcp/servers/{name}/disable", f"{SERVERS}/small/disable").json() == {"status": "disabled", "name": "small"}, "off")
+check(call("GET /api/mcp/servers").json()["servers"][0]["enabled"] is False, "it is off")
+call("GET /api/mcp/servers/{name}/tools", f"{SERVERS}/small/tools", expect=400)
+check(call("POST /api/mcp/servers/{name}/enable", f"{SERVERS}/small/enable").json() == {"status": "enabled", "name": "small"}, "on")
+call("POST /api/mcp/servers", body={"name": "gone", "command": "/nonexistent/program"}, expect=201)
+down = call("GET /api/mcp/servers/{name}/tools", f"{SERVERS}/gone/tools", expect=503)
+check("Could not connect to server 'gone'" in down.detail, down.detail)
+for name in ("small", "gone"):
+    check(call("DELETE /api/mcp/servers/{name}", f"{SERVERS}/{name}").json() == {"status": "removed", "name": name}, "removed")
+for verb, tail in (("DELETE", ""), ("POST", "/enable"), ("POST", "/disable"), ("GET", "/tools")):
+    lost = call(f"{verb} /api/mcp/servers/{{name}}{tail}", f"{SERVERS}/none{tail}", expect=404)
+    check(lost.detail == "Server 'none' not found", lost.detail)
+catalog = call("GET /api/mcp/catalog").json()["catalog"]
+ENTRY = {"name", "display_name", "description", "category", "tier", "command", "args", "requires_config", "env"}
+check(len(catalog) > 3 and all(set(entry) == ENTRY for entry in catalog), catalog)
+
 # -- tunnel ----------------------------------------------------------------------------------------------------------------
 
 TUNNEL = {"active", "url", "token", "startedAt", "error", "publicIp"}
@@ -549,4 +701,5 @@ check(os.path.exists(os.path.join(folder, "one.txt")), "the owner's files stay")
 call("DELETE /api/documents/{id}", f"/api/documents/{by_path['id']}")
 check(os.path.exists(os.path.join(folder, "one.txt")), "even when their document goes")
 
+check(len(asked) == 49, sorted(asked))
 print(f"gaia_client.py: {checks} checks over {len(asked)} operations")

@@ -12,7 +12,7 @@ before(() => {
 after(shut);
 
 test('it opens, chats and lists', { skip }, () =>
-  withPage(base, { ready: 'textarea', allow: [/status of 404/, /api\/(agents|mcp)/] }, async (page) => {
+  withPage(base, { ready: 'textarea' }, async (page) => {
     const shot = async (name) => {
       if (process.env.ONEBIT_SHOTS) await page.screenshot({ path: `${process.env.ONEBIT_SHOTS}/gaia25-${name}.png` });
     };

@@ -23,6 +23,8 @@ pub(in super::super) fn describe() -> Part {
     operations.extend(chat());
     operations.extend(files());
     operations.extend(tunnel());
+    operations.extend(agents());
+    operations.extend(mcp());
     operations.extend(newer());
     Part {
         name: "GAIA",
@@ -386,6 +388,75 @@ fn files() -> Vec<Operation> {
             ("is_image", truth()),
         ])),
         Operation::get("/api/files/uploads/{name}", "A file that one has sent").text(200, "*/*"),
+    ]
+}
+
+fn agents() -> Vec<Operation> {
+    let agent = || {
+        object([
+            ("id", text()),
+            ("name", text()),
+            ("description", text()),
+            ("source", words(&["builtin", "custom_python"])),
+            ("conversation_starters", list(text())),
+            ("models", list(text())),
+            ("min_memory_gb", maybe(number())),
+        ])
+    };
+    vec![
+        Operation::get("/api/agents", "Agents")
+            .writes(object([("agents", list(agent())), ("total", whole())])),
+        Operation::get("/api/agents/{*id}", "One agent").writes(agent()),
+        Operation::post("/api/agents/export", "The owner's agents in one file")
+            .text(200, "application/zip"),
+        Operation::post("/api/agents/import", "Brings agents of such a file in").writes(object([
+            ("imported", list(text())),
+            ("overwritten", list(text())),
+            ("errors", list(object([("id", text()), ("error", text())]))),
+            ("requires_restart", truth()),
+        ])),
+    ]
+}
+
+fn mcp() -> Vec<Operation> {
+    let done = || object([("status", text()), ("name", text())]);
+    let server = object([
+        ("name", text()),
+        ("command", text()),
+        ("args", list(text())),
+        ("env", map(text())),
+        ("enabled", truth()),
+    ]);
+    let state = object([
+        ("name", text()),
+        ("connected", truth()),
+        ("tool_count", whole()),
+        ("error", maybe(text())),
+    ]);
+    let tool = object([("name", text()), ("description", text())]);
+    vec![
+        Operation::get(
+            "/api/mcp/servers",
+            "The owner's MCP servers, secrets masked",
+        )
+        .writes(object([("servers", list(server))])),
+        Operation::post("/api/mcp/servers", "Adds an MCP server")
+            .takes_form(object([
+                ("name", text()),
+                ("command", text()),
+                ("args?", maybe(list(text()))),
+                ("env?", maybe(map(text()))),
+            ]))
+            .creates(done()),
+        Operation::delete("/api/mcp/servers/{name}", "Takes one away").writes(done()),
+        Operation::post("/api/mcp/servers/{name}/enable", "Lets agents use it").writes(done()),
+        Operation::post("/api/mcp/servers/{name}/disable", "Keeps agents from it").writes(done()),
+        Operation::get("/api/mcp/servers/{name}/tools", "What it offers")
+            .writes(object([("name", text()), ("tools", list(tool))])),
+        Operation::get("/api/mcp/catalog", "Servers that others have written")
+            .writes(object([("catalog", list(map(json!({}))))])),
+        Operation::get("/api/mcp/status", "Which servers answer")
+            .writes(object([("servers", list(state))])),
     ]
 }
 

@@ -167,6 +167,34 @@ impl Fields {
         Some(texts)
     }
 
+    /// Texts by their names that may be there.
+    pub(in super::super) fn map(&mut self, name: &str) -> Option<Vec<(String, String)>> {
+        let value = self.take(name)?;
+        let Value::Object(items) = value else {
+            self.wrong(
+                name,
+                "dict_type",
+                "Input should be a valid dictionary",
+                value,
+                None,
+            );
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (key, item) in items {
+            match item {
+                Value::String(text) => texts.push((key, text)),
+                other => self.errors.push(json!({
+                    "type": "string_type",
+                    "loc": [self.place, name, key],
+                    "msg": "Input should be a valid string",
+                    "input": other,
+                })),
+            }
+        }
+        Some(texts)
+    }
+
     /// Yes or no, in any of the words for it.
     pub(in super::super) fn flag(&mut self, name: &str, otherwise: bool) -> bool {
         match self.given.get(name).cloned() {

@@ -5,12 +5,15 @@
 //! a request's fields is a list there, with status 422, as FastAPI writes it (`fields.rs`). Ollama's routes stand
 //! below `/api` too: [`owns`] tells whose a path is.
 
+pub(super) mod agents;
 pub(super) mod chat;
 mod describe;
 mod fields;
 pub(super) mod files;
+pub(super) mod mcp;
 pub(super) mod newer;
 pub(super) mod page;
+mod runs;
 pub(super) mod sessions;
 mod steps;
 pub(super) mod system;

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::failure::json as answer;
 use super::super::frames::sse;
@@ -15,10 +15,13 @@ use super::system::{chosen_model, model_of, talks};
 use super::views::rounded;
 use super::{Gaia, Json, Refused, missing};
 use crate::app::{App, ModelState, ModelStatus};
-use crate::domain::PersonId;
+use crate::domain::{PersonId, RunStatus};
 
 /// Bytes of a gigabyte, as there.
 const GIB: f64 = (1u64 << 30) as f64;
+
+/// The latest runs, among which those that go on are looked for.
+const RUNS_LOOKED_AT: usize = 64;
 
 /// The only rule for tools that act: each time is asked.
 const ASK: &str = "ask";
@@ -33,11 +36,27 @@ async fn known(app: &App, person: &PersonId, session: &str) -> Result<(), Refuse
 }
 
 /// `GET /api/chat/active`: the chats in which an answer is being written.
-pub(in super::super) async fn active(State(app): State<App>, mine: Mine<Gaia>) -> Response {
-    let running = app.running_turns(&mine.person);
-    let mut chats: Vec<&str> = running.iter().map(|turn| turn.chat.as_str()).collect();
+pub(in super::super) async fn active(
+    State(app): State<App>,
+    mine: Mine<Gaia>,
+) -> Result<Response, Refused> {
+    let turns = app.running_turns(&mine.person);
+    let mut chats: Vec<String> = turns.into_iter().map(|turn| turn.chat).collect();
+    let mut waiting = Map::new();
+    for run in app.runs(&mine.person, None, RUNS_LOOKED_AT).await? {
+        let Some(chat) = run.chat.filter(|_| !run.status.ended()) else {
+            continue;
+        };
+        if run.status == RunStatus::Waiting {
+            waiting.insert(chat.clone(), "permission".into());
+        }
+        chats.push(chat);
+    }
+    chats.sort();
     chats.dedup();
-    ok(&json!({ "session_ids": chats, "queued": [], "awaiting_user": {} }))
+    Ok(ok(
+        &json!({ "session_ids": chats, "queued": [], "awaiting_user": waiting }),
+    ))
 }
 
 /// `POST /api/chat/cancel`

@@ -146,6 +146,10 @@ pub(super) fn stop(app: &App, person: &PersonId, chat: &str) -> Result<bool, Ref
             any = true;
         }
     }
+    if let Some(run) = app.run_of_chat(person, chat) {
+        app.cancel_run(person, &run.id)?;
+        any = true;
+    }
     Ok(any)
 }
 
@@ -163,10 +167,8 @@ pub(in super::super) async fn messages(
         .line(&mine.person, &id, limit, offset)
         .await;
     let (messages, total) = line.map_err(missing)?;
-    let views: Vec<Value> = messages
-        .iter()
-        .map(|one| views::message(&id, one))
-        .collect();
+    let runs = app.transcripts_of_chat(&mine.person, &id).await?;
+    let views = views::messages(&id, &messages, &runs);
     Ok(answer(
         StatusCode::OK,
         &json!({ "messages": views, "total": total }),
@@ -253,10 +255,8 @@ pub(in super::super) async fn export(
             json!({ "content": text, "format": "markdown" })
         }
         "json" => {
-            let views: Vec<Value> = messages
-                .iter()
-                .map(|one| views::message(&id, one))
-                .collect();
+            let runs = app.transcripts_of_chat(&mine.person, &id).await?;
+            let views = views::messages(&id, &messages, &runs);
             json!({ "session": shown, "messages": views, "format": "json" })
         }
         other => {

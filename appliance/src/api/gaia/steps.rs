@@ -66,7 +66,7 @@ fn names(citations: &[Citation]) -> Vec<&str> {
     names
 }
 
-fn chunks(citations: &[Citation]) -> Vec<Value> {
+pub(super) fn chunks(citations: &[Citation]) -> Vec<Value> {
     let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
     citations
         .iter()
@@ -85,7 +85,7 @@ fn chunks(citations: &[Citation]) -> Vec<Value> {
         .collect()
 }
 
-fn found(citations: &[Citation]) -> Value {
+pub(super) fn found(citations: &[Citation]) -> Value {
     json!({
         "type": "search_results",
         "count": citations.len(),

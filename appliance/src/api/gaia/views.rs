@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::steps;
+use super::{runs, steps};
 use crate::api::time::offset;
-use crate::app::{Numbered, Session, UNTITLED};
+use crate::app::{Numbered, Session, Transcript, UNTITLED};
 use crate::domain::{Citation, Stats};
 
 /// The agent of a session for which none was chosen.
@@ -41,9 +41,20 @@ pub(super) fn title(asked: &str) -> String {
     }
 }
 
-/// A message.
-pub(super) fn message(session: &str, one: &Numbered) -> Value {
+/// Messages with the steps of the runs that made them.
+pub(super) fn messages(session: &str, line: &[Numbered], runs: &[Transcript]) -> Vec<Value> {
+    let of = |id: &str| {
+        runs.iter()
+            .find(|one| one.run.message.as_deref() == Some(id))
+    };
+    line.iter()
+        .map(|one| message(session, one, of(&one.message.id)))
+        .collect()
+}
+
+fn message(session: &str, one: &Numbered, run: Option<&Transcript>) -> Value {
     let message = &one.message;
+    let steps = run.map(runs::kept).filter(|steps| !steps.is_null());
     json!({
         "id": one.number,
         "session_id": session,
@@ -51,7 +62,7 @@ pub(super) fn message(session: &str, one: &Numbered) -> Value {
         "content": message.content,
         "created_at": offset(message.created_at),
         "rag_sources": sources(&message.citations),
-        "agent_steps": steps::kept(message),
+        "agent_steps": steps.unwrap_or_else(|| steps::kept(message)),
         "stats": message.stats.as_ref().map(stats),
     })
 }

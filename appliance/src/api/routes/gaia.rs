@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::super::gaia::{chat, files, newer, page, sessions, system, tunnel};
+use super::super::gaia::{agents, chat, files, mcp, newer, page, sessions, system, tunnel};
 use super::{Route, route};
 use crate::domain::Scope::{Chat, Owner, Public};
 
@@ -67,6 +67,18 @@ pub(super) fn routes() -> Vec<Route> {
         route(POST, "/api/tunnel/start", Owner, tunnel::start),
         route(GET, "/api/tunnel/status", Owner, tunnel::status),
         route(POST, "/api/tunnel/stop", Owner, tunnel::stop),
+        route(GET, "/api/agents", Chat, agents::list),
+        route(POST, "/api/agents/export", Owner, agents::export),
+        route(POST, "/api/agents/import", Owner, agents::import).whole(),
+        route(GET, "/api/agents/{*id}", Chat, agents::one),
+        route(GET, "/api/mcp/servers", Owner, mcp::list),
+        route(POST, "/api/mcp/servers", Owner, mcp::add),
+        route(DELETE, "/api/mcp/servers/{name}", Owner, mcp::remove),
+        route(POST, "/api/mcp/servers/{name}/enable", Owner, mcp::enable),
+        route(POST, "/api/mcp/servers/{name}/disable", Owner, mcp::disable),
+        route(GET, "/api/mcp/servers/{name}/tools", Owner, mcp::tools),
+        route(GET, "/api/mcp/catalog", Chat, mcp::catalog),
+        route(GET, "/api/mcp/status", Chat, mcp::status),
         // what the page of 0.25.1 asks beside them
         route(GET, "/api/chat/active", Chat, newer::active),
         route(POST, "/api/chat/cancel", Chat, newer::cancel),
