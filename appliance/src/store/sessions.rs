@@ -287,7 +287,7 @@ impl Chats<'_> {
                 let rows = statement.query_map(params![id, limit, offset], |row| {
                     Ok(message(row).and_then(|message| {
                         Ok(Numbered {
-                            number: row.get(9)?,
+                            number: row.get("number")?,
                             message,
                         })
                     }))
