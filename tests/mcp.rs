@@ -143,15 +143,20 @@ fn our_own_server_offers_chat_and_more() {
     assert!(bridge.wait().unwrap().success());
 }
 
+/// The interpreter itself: what stands in PATH may be a script that needs this user's environment.
 fn python() -> PathBuf {
-    std::env::var_os("ONEBIT_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+    let named = std::env::var_os("ONEBIT_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let told = Command::new(named)
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .unwrap();
+    String::from_utf8(told.stdout).unwrap().trim().into()
 }
 
 /// Adds the hostile server in one of its moods.
 fn hostile(client: &Client, mode: &str) {
     let script = root().join("tests/fixtures/hostile_mcp.py");
-    let python = std::fs::canonicalize(python()).unwrap_or_else(|_| "python3".into());
-    let body = json!({"name": mode, "command": python, "args": [script, mode]});
+    let body = json!({"name": mode, "command": python(), "args": [script, mode]});
     let added = client.post("/onebit/mcp", &body);
     assert_eq!(added.status, 201, "{}", added.text());
 }
@@ -172,7 +177,9 @@ fn a_hostile_server_is_contained() {
 
     hostile(&client, "inject");
     let offered = tools("inject").json();
-    let shown = offered["tools"].as_array().unwrap();
+    let shown = offered["tools"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{offered}"));
     assert_eq!(shown.len(), 1, "a schema of 100 kB is left out: {offered}");
     let description = shown[0]["description"].as_str().unwrap();
     assert!(

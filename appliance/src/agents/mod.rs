@@ -13,7 +13,9 @@ pub mod relevance;
 pub mod schema;
 pub mod tools;
 mod work;
+mod world;
 
 pub use calculator::{calculate, shown};
 pub use error::AgentError;
-pub use work::{Ask, Call, Chosen, Ending, Outcome, Past, Plan, Thought, Want, World, work};
+pub use work::work;
+pub use world::{Ask, Call, Chosen, Ending, Outcome, Past, Plan, Thought, Want, World};

@@ -34,7 +34,7 @@ pub const BUILTIN: &[Builtin] = &[
     Builtin {
         name: "calculate",
         description: "Works out an arithmetic expression exactly.",
-        parameters: r#"{"type":"object","properties":{"expression":{"type":"string","minLength":1,"maxLength":200,"description":"such as (12 + 5) * 3"}},"required":["expression"],"additionalProperties":false}"#,
+        parameters: r#"{"type":"object","properties":{"expression":{"type":"string","pattern":"^(-|[(]|[0-9]|sqrt[(])([-+*/%^()., 0-9]|sqrt[(]){0,80}$","description":"numbers, + - * / % ^ and brackets, such as (12 + 5) * 3"}},"required":["expression"],"additionalProperties":false}"#,
         danger: Danger::Reads,
         like: &[
             "What is 17 * 23?",
@@ -129,7 +129,7 @@ pub const BUILTIN: &[Builtin] = &[
     Builtin {
         name: "fetch_page",
         description: "Fetches a page of the web and gives its text.",
-        parameters: r#"{"type":"object","properties":{"url":{"type":"string","minLength":8,"maxLength":500,"description":"address, from https:// on"}},"required":["url"],"additionalProperties":false}"#,
+        parameters: r#"{"type":"object","properties":{"url":{"type":"string","minLength":8,"maxLength":300,"description":"address, from https:// on"}},"required":["url"],"additionalProperties":false}"#,
         danger: Danger::Acts,
         like: &[
             "Open https://example.org and tell me what it says",
@@ -140,7 +140,7 @@ pub const BUILTIN: &[Builtin] = &[
     Builtin {
         name: "ask_model",
         description: "Asks another model of this machine.",
-        parameters: r#"{"type":"object","properties":{"model":{"type":"string","minLength":1,"maxLength":100,"description":"the model's name"},"question":{"type":"string","minLength":1,"maxLength":2000}},"required":["model","question"],"additionalProperties":false}"#,
+        parameters: r#"{"type":"object","properties":{"model":{"type":"string","minLength":1,"maxLength":100,"description":"the model's name"},"question":{"type":"string","minLength":1,"maxLength":500}},"required":["model","question"],"additionalProperties":false}"#,
         danger: Danger::Acts,
         like: &[
             "Ask the other model what it thinks",
@@ -150,7 +150,7 @@ pub const BUILTIN: &[Builtin] = &[
     Builtin {
         name: "look_at",
         description: "Lets a model that sees look at a picture of a shared folder.",
-        parameters: r#"{"type":"object","properties":{"path":{"type":"string","minLength":1,"maxLength":200,"description":"the picture"},"question":{"type":"string","minLength":1,"maxLength":500}},"required":["path","question"],"additionalProperties":false}"#,
+        parameters: r#"{"type":"object","properties":{"path":{"type":"string","minLength":1,"maxLength":200,"description":"the picture"},"question":{"type":"string","minLength":1,"maxLength":300}},"required":["path","question"],"additionalProperties":false}"#,
         danger: Danger::Reads,
         like: &[
             "What is in the picture photo.jpg?",
@@ -172,7 +172,7 @@ pub const BUILTIN: &[Builtin] = &[
     Builtin {
         name: "remember",
         description: "Keeps a note about the person for later.",
-        parameters: r#"{"type":"object","properties":{"note":{"type":"string","minLength":1,"maxLength":500,"description":"one sentence"}},"required":["note"],"additionalProperties":false}"#,
+        parameters: r#"{"type":"object","properties":{"note":{"type":"string","minLength":1,"maxLength":300,"description":"one sentence"}},"required":["note"],"additionalProperties":false}"#,
         danger: Danger::Acts,
         like: &[
             "Remember that my sister is called Anna",
@@ -251,8 +251,10 @@ mod tests {
             );
             // A model that may write without end does.
             for (name, field) in schema["properties"].as_object().unwrap() {
-                let bounded = field["type"] != "string" || field["maxLength"].is_u64();
-                assert!(bounded || name == "question", "{}.{name}", tool.name);
+                let bounded = field["type"] != "string"
+                    || field["maxLength"].is_u64()
+                    || field["pattern"].is_string();
+                assert!(bounded, "{}.{name}", tool.name);
             }
         }
         assert!(builtin("calculate").is_some() && builtin("shell").is_none());

@@ -41,11 +41,20 @@ pub(super) fn spec(
             sandbox = sandbox.reading(beside);
         }
     }
-    for path in args
-        .iter()
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute() && path.exists())
-    {
+    let named = args.iter().map(PathBuf::from);
+    for path in named.filter(|path| path.is_absolute() && path.exists()) {
+        if path.is_file() {
+            // A script needs what lies beside it, and a package of npm's what it was installed with.
+            let packages = path
+                .ancestors()
+                .find(|folder| folder.ends_with("node_modules"));
+            if let Some(beside) = packages
+                .or(path.parent())
+                .filter(|folder| folder.components().count() > 2)
+            {
+                sandbox = sandbox.reading(beside);
+            }
+        }
         sandbox = sandbox.writing(path);
     }
     let bin = program

@@ -373,7 +373,7 @@ async fn a_plan_comes_first_and_stands_with_the_task() {
 }
 
 #[tokio::test]
-async fn a_small_model_is_pushed_to_its_first_call_only() {
+async fn a_small_model_is_pushed_until_a_call_has_worked() {
     let world = Script::new(vec![calls(&[("look", r#"{"x":"1"}"#)]), says("ok")]);
     work(
         &world,
@@ -384,6 +384,26 @@ async fn a_small_model_is_pushed_to_its_first_call_only() {
         Past::default(),
     )
     .await;
-    let wants: Vec<Want> = world.asked().iter().map(|asked| asked.1).collect();
-    assert_eq!(wants, [Want::Call, Want::Either]);
+    let wants =
+        |world: &Script| -> Vec<Want> { world.asked().iter().map(|asked| asked.1).collect() };
+    assert_eq!(wants(&world), [Want::Call, Want::Either]);
+    let world = Script::new(vec![
+        calls(&[("look", r#"{"x":"fail"}"#)]),
+        calls(&[("jump", "{}")]),
+        says("ok"),
+    ]);
+    work(
+        &world,
+        Plan {
+            pushed: true,
+            ..plan()
+        },
+        Past::default(),
+    )
+    .await;
+    assert_eq!(
+        wants(&world),
+        [Want::Call, Want::Call, Want::Either],
+        "twice, and no more"
+    );
 }

@@ -5,6 +5,7 @@
 
 mod runs;
 mod servers;
+mod setting;
 mod tools;
 mod world;
 
