@@ -385,7 +385,6 @@ export interface components {
         };
         get_onebit_doctor: components["schemas"]["DoctorView"];
         get_onebit_hub: components["schemas"]["HubView"];
-        get_onebit_kernels: components["schemas"]["KernelsView"];
         get_onebit_keys: {
             keys: {
                 created_at: number;
@@ -658,21 +657,6 @@ export interface components {
             parent_id?: string | null;
             /** @description `system`, `user` or `assistant`. */
             role: string;
-        };
-        /** @description What is compiled for the GPU, and how the work on it goes. */
-        KernelsView: {
-            kernels: components["schemas"]["KernelView"][];
-            /** @description Null until work has begun: there is no GPU that computes here, or another program has done it. */
-            work: components["schemas"]["WorkView"] | null;
-        };
-        /** @description One compiled kernel. */
-        KernelView: {
-            /** @description Why it was set aside, if it was. */
-            bad: string | null;
-            /** Format: uint64 */
-            bytes: number;
-            /** @description Operation and parameters. */
-            name: string;
         };
         LogicalBody: {
             models: string[];
@@ -1349,31 +1333,6 @@ export interface components {
             installed: string;
             newer: boolean;
             newest: string;
-        };
-        /** @description Compiling, checking and timing. */
-        WorkView: {
-            /**
-             * Format: uint
-             * @description Operations whose fastest parameters have been found.
-             */
-            chosen: number;
-            /** Format: uint */
-            compiled: number;
-            /** @description Why it failed. */
-            error: string | null;
-            /**
-             * Format: uint
-             * @description Those that were there before.
-             */
-            known: number;
-            /** @description The one that was last worked on. */
-            last: string | null;
-            /** Format: double */
-            seconds: number;
-            /** Format: uint */
-            set_aside: number;
-            /** @enum {string} */
-            stage: "running" | "done" | "failed";
         };
     };
     responses: never;
