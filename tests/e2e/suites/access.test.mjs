@@ -62,3 +62,18 @@ test('a device gets a tunnel: one code for anywhere, one for home, shown once', 
     await page.waitForSelector('button >> text=From anywhere');
     assert.deepEqual(mock.control.tunnels, []);
   }));
+
+test('a device that somebody else let in is told of', () =>
+  withPage(mock.base, {}, async (page) => {
+    const known = mock.control.session;
+    mock.control.session = { ...known, newest_device: { name: 'Laptop', created_at: 1000 } };
+    const told = (at) => page.waitForFunction((at) => JSON.parse(localStorage.getItem('onebit.settings') ?? '{}').newestDevice === at, at);
+    await page.goto(mock.base);
+    await told(1000);
+    assert.equal(await page.locator('.notes >> text=Laptop').count(), 0, 'it was there before');
+    mock.control.session = { ...known, newest_device: { name: 'Stranger', created_at: 2000 } };
+    await page.reload();
+    await page.waitForSelector('.notes >> text=A new device is paired: Stranger');
+    await told(2000);
+    mock.control.session = known;
+  }));

@@ -15,9 +15,11 @@ export interface Settings {
   maxTokens: number | null;
   /** Who reads aloud; empty for the usual one. */
   voice: string;
+  /** When the newest other device came in that this browser has told of. */
+  newestDevice: number;
 }
 
-const DEFAULTS: Settings = { theme: 'system', language: 'auto', model: '', sidebar: true, welcomed: false, enterSends: true, temperature: null, maxTokens: null, voice: '' };
+const DEFAULTS: Settings = { theme: 'system', language: 'auto', model: '', sidebar: true, welcomed: false, enterSends: true, temperature: null, maxTokens: null, voice: '', newestDevice: 0 };
 const KEY = 'onebit.settings';
 const DRAFTS = 'onebit.drafts';
 // Drafts of chats that were never sent; older ones go when there are more.
