@@ -32,6 +32,7 @@ mod bad_requests; // every refusal, in the dialect's shape, and the process live
 mod builtin; // the model that comes with the program, and a chat without any network
 mod chats; // the page's own routes: the tree, turns that outlive their stream
 mod documents; // the library: in, found, cited, deleted
+mod drawing; // pictures: steps, what is refused, a client that leaves
 mod elsewhere; // another server's models, and what the hub's own programs have fetched
 mod embeddings; // vectors, with an engine that makes them and without
 mod flm; // FastFlowLM's faults, one by one

@@ -119,8 +119,8 @@ fn options() -> Options {
     while let Some(arg) = args.next() {
         let mut next = || args.next().unwrap_or_default();
         match arg.as_str() {
-            "--host" => options.host = next(),
-            "--port" => options.port = next().parse().unwrap(),
+            "--host" | "--listen-ip" => options.host = next(),
+            "--port" | "--listen-port" => options.port = next().parse().unwrap(),
             "--fault" => options.fault = next(),
             "--start-ms" => options.start_ms = next().parse().unwrap(),
             "--token-us" => options.token_us = next().parse().unwrap(),
@@ -339,6 +339,17 @@ async fn answer<S: AsyncWrite + Unpin>(
             .await;
             true
         }
+        _ if path.starts_with("/sdcpp/v1/") => draw(server, stream, path, body).await,
+        "/sdapi/v1/txt2img" => {
+            let prompt = &body["prompt"];
+            reply(
+                stream,
+                200,
+                &json!({"images": ["cGljdHVyZQ=="], "parameters": {"prompt": prompt}}),
+            )
+            .await;
+            true
+        }
         "/tokenize" => {
             let n = body["content"]
                 .as_str()
@@ -361,6 +372,75 @@ async fn answer<S: AsyncWrite + Unpin>(
             true
         }
     }
+}
+
+/// A job of stable-diffusion.cpp's server: it takes as many steps as it is asked for, tells each, and cannot be taken
+/// back once it is begun. A prompt of `[[fault:sd-fails]]` fails.
+async fn draw<S: AsyncWrite + Unpin>(
+    server: &Server,
+    stream: &mut S,
+    path: &str,
+    body: &Value,
+) -> bool {
+    static JOB: std::sync::Mutex<Option<(std::time::Instant, Value)>> = std::sync::Mutex::new(None);
+    if path == "/sdcpp/v1/img_gen" {
+        let steps = body["sample_params"]["sample_steps"].as_u64().unwrap_or(4);
+        *JOB.lock().unwrap() = Some((std::time::Instant::now(), body.clone()));
+        let pause = Duration::from_micros(server.options.token_us.max(20_000));
+        tokio::spawn(async move {
+            for step in 1..=steps {
+                tokio::time::sleep(pause).await;
+                print!("\r  |==>   | {step}/{steps} - 1.00it/s");
+                let _ = std::io::Write::flush(&mut std::io::stdout());
+            }
+            println!();
+        });
+        reply(
+            stream,
+            202,
+            &json!({"id": "job_1", "kind": "img_gen", "status": "queued"}),
+        )
+        .await;
+        return true;
+    }
+    if path.ends_with("/cancel") {
+        reply(
+            stream,
+            409,
+            &json!({"error": "job is currently generating and cannot be interrupted yet"}),
+        )
+        .await;
+        return true;
+    }
+    let Some((begun, asked)) = JOB.lock().unwrap().clone() else {
+        reply(stream, 404, &json!({"error": "job not found"})).await;
+        return true;
+    };
+    let steps = asked["sample_params"]["sample_steps"].as_u64().unwrap_or(4);
+    let pause = Duration::from_micros(server.options.token_us.max(20_000));
+    let left = begun.elapsed() < pause * u32::try_from(steps + 1).unwrap();
+    let state = if asked["prompt"]
+        .as_str()
+        .is_some_and(|text| text.contains("sd-fails"))
+    {
+        json!({"status": "failed", "result": null, "error": {"code": "generation_failed", "message": "generate_image returned no results"}})
+    } else if left {
+        json!({"status": "generating", "result": null, "error": null})
+    } else {
+        // What was asked is what is seen: tests read it back.
+        let told: String = asked
+            .to_string()
+            .bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let count = asked["batch_count"].as_u64().unwrap_or(1);
+        let images: Vec<Value> = (0..count)
+            .map(|index| json!({"index": index, "b64_json": told}))
+            .collect();
+        json!({"status": "completed", "error": null, "result": {"output_format": "png", "images": images}})
+    };
+    reply(stream, 200, &state).await;
+    true
 }
 
 async fn chat<S: AsyncWrite + Unpin>(

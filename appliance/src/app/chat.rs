@@ -98,9 +98,11 @@ impl App {
         let usual = super::builtin::usual(model);
         match model.format {
             ModelFormat::Gguf => usual.or(ternary::usual_sampling()),
-            ModelFormat::Flm | ModelFormat::Remote | ModelFormat::Whisper | ModelFormat::Kokoro => {
-                usual
-            }
+            ModelFormat::Flm
+            | ModelFormat::Remote
+            | ModelFormat::Whisper
+            | ModelFormat::Kokoro
+            | ModelFormat::Diffusion => usual,
         }
     }
 

@@ -67,6 +67,11 @@ pub enum AppError {
         /// The command that mends it.
         command: &'static str,
     },
+    /// No model here draws.
+    #[error(
+        "no model here makes pictures; bring one that stable-diffusion.cpp reads: `onebit import MODEL.safetensors`"
+    )]
+    NoPictureModel,
     /// A model was named that does something else.
     #[error("{model} does no {work}; name one that does, or none{}", among(able))]
     NotForSpeech {
@@ -222,7 +227,7 @@ impl Failing for AppError {
             AppError::Upload(error) => error.kind(),
             AppError::Errand(_) => Kind::EngineDown,
             AppError::Sound(error) => error.kind(),
-            AppError::NoSpeechModel { .. } => Kind::Conflict,
+            AppError::NoSpeechModel { .. } | AppError::NoPictureModel => Kind::Conflict,
             AppError::RecordingTooLarge { .. } => Kind::TooLarge,
             AppError::NotForSpeech { .. }
             | AppError::NoEncoder(_)
@@ -265,6 +270,7 @@ impl Failing for AppError {
             AppError::Upload(_) | AppError::Errand(_) => None,
             AppError::Sound(error) => error.code(),
             AppError::NoSpeechModel { .. } => Some("no_speech_model"),
+            AppError::NoPictureModel => Some("no_picture_model"),
             AppError::NotForSpeech { .. } | AppError::NoEncoder(_) => Some("unsupported_operation"),
             AppError::NoVoice { .. } => Some("voice_not_found"),
             AppError::RecordingTooLarge { .. } => Some("audio_too_large"),
@@ -307,7 +313,9 @@ impl Failing for AppError {
             | AppError::NoEmbeddings(_)
             | AppError::Blind(_) => Some("model"),
             AppError::Template { .. } => Some("messages"),
-            AppError::NoSpeechModel { .. } | AppError::NotForSpeech { .. } => Some("model"),
+            AppError::NoSpeechModel { .. }
+            | AppError::NoPictureModel
+            | AppError::NotForSpeech { .. } => Some("model"),
             AppError::NoVoice { .. } => Some("voice"),
             AppError::NoEncoder(_) => Some("response_format"),
             AppError::Sound(_) | AppError::RecordingTooLarge { .. } => Some("file"),

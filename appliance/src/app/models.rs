@@ -295,17 +295,23 @@ fn describe(new: &NewModel) -> Result<Model, AppError> {
         let facts = ("kokoro", "kokoro", "", ModelFormat::Kokoro);
         return speech_model(new, facts, metadata.len());
     }
-    let gguf = Gguf::open(&new.path).map_err(|error| wrong(error.to_string()))?;
-    let shape = shape(&gguf).map_err(wrong)?;
-    let text = |key: &str| {
-        gguf.optional_str(key)
-            .map_err(|error| wrong(error.to_string()))
-    };
     let stem = new
         .path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
+    if safetensors_draw(&new.path) {
+        return drawing_model(new, &stem, "safetensors", metadata.len());
+    }
+    let gguf = Gguf::open(&new.path).map_err(|error| wrong(error.to_string()))?;
+    if gguf.tensors().iter().any(|tensor| draws(&tensor.name)) {
+        return drawing_model(new, &stem, &quantisation(&gguf), metadata.len());
+    }
+    let shape = shape(&gguf).map_err(wrong)?;
+    let text = |key: &str| {
+        gguf.optional_str(key)
+            .map_err(|error| wrong(error.to_string()))
+    };
     let own_name = text("general.name")?.unwrap_or(&stem);
     let name = new.name.clone().unwrap_or_else(|| own_name.to_owned());
     let id = slug(&name).ok_or_else(|| AppError::BadName(name.clone()))?;
@@ -342,7 +348,48 @@ fn whisper(new: &NewModel, head: whisper::Head, file_bytes: u64) -> Result<Model
     speech_model(new, facts, file_bytes)
 }
 
-/// A model that listens or speaks, of its usual name, architecture, quantisation and format.
+/// Whether a tensor belongs to a model that draws: the name that every checkpoint of this family gives its parts.
+fn draws(tensor: &str) -> bool {
+    tensor.starts_with("model.diffusion_model.")
+}
+
+/// Whether a safetensors file holds a model that draws. Its head is a length and then JSON with every tensor's name.
+fn safetensors_draw(path: &Path) -> bool {
+    let head = || {
+        let mut file = File::open(path).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let length = u64::from_le_bytes(length);
+        if !(2..=SAFETENSORS_HEAD_MAX).contains(&length) {
+            return None;
+        }
+        let mut head = String::new();
+        file.take(length).read_to_string(&mut head).ok()?;
+        let names: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&head).ok()?;
+        Some(names.keys().any(|name| draws(name)))
+    };
+    head().unwrap_or(false)
+}
+
+/// Heads of models with some thousand tensors have less than a megabyte.
+const SAFETENSORS_HEAD_MAX: u64 = 16 << 20;
+
+fn drawing_model(
+    new: &NewModel,
+    stem: &str,
+    quantisation: &str,
+    file_bytes: u64,
+) -> Result<Model, AppError> {
+    let facts = (
+        stem,
+        "stable-diffusion",
+        quantisation,
+        ModelFormat::Diffusion,
+    );
+    speech_model(new, facts, file_bytes)
+}
+
+/// A model that listens, speaks or draws, of its usual name, architecture, quantisation and format.
 fn speech_model(
     new: &NewModel,
     (usual, architecture, quantisation, format): (&str, &str, &str, ModelFormat),

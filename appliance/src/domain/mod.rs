@@ -10,6 +10,7 @@ pub mod library;
 pub mod machine;
 pub mod model;
 pub mod peer;
+pub mod picture;
 pub mod policy;
 pub mod speech;
 
@@ -27,4 +28,5 @@ pub use library::{Citation, Collection, Document, Shelf};
 pub use machine::Machine;
 pub use model::{Model, ModelFormat};
 pub use peer::{Peer, PersonId, Scope, Transport};
+pub use picture::{PictureEvent, PictureFormat, PictureRequest};
 pub use speech::{ListenRequest, Segment, Sound, SpeakRequest, Transcript, Word};

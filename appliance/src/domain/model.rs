@@ -15,6 +15,8 @@ pub enum ModelFormat {
     Whisper,
     /// One archive with Kokoro's graph and its voices: text to speech.
     Kokoro,
+    /// Weights that stable-diffusion.cpp reads: text to pictures.
+    Diffusion,
 }
 
 impl ModelFormat {
@@ -26,6 +28,7 @@ impl ModelFormat {
             ModelFormat::Remote => "remote",
             ModelFormat::Whisper => "whisper",
             ModelFormat::Kokoro => "kokoro",
+            ModelFormat::Diffusion => "diffusion",
         }
     }
 
@@ -37,6 +40,7 @@ impl ModelFormat {
             ModelFormat::Remote,
             ModelFormat::Whisper,
             ModelFormat::Kokoro,
+            ModelFormat::Diffusion,
         ]
         .into_iter()
         .find(|format| format.as_str() == text)

@@ -85,6 +85,9 @@ pub enum Target<'a> {
 /// Beside a portable build: its version.
 pub const VERSION_FILE: &str = "VERSION";
 
+/// Beside every build: what it drives, for programs that do not tell it themselves.
+const BACKEND_FILE: &str = "BACKEND";
+
 /// ggml chooses among its variants for processors at its start, from libraries beside the program.
 const PORTABLE: [&str; 7] = [
     "-DGGML_NATIVE=OFF",
@@ -261,14 +264,33 @@ pub async fn build(
     match target {
         Target::Shelf(_) => {
             let program = bin.join(source.program);
-            Shelf::new(&folder, source.program).put(source.version, &program)?;
+            let shelf = Shelf::new(&folder, source.program);
+            shelf.put(source.version, &program)?;
+            let place = folder.join(source.program).join(source.version);
+            note_backend(&place, backend)?;
         }
-        Target::Portable(_) => gather(source, &bin, &folder.join(source.program))?,
+        Target::Portable(_) => {
+            let place = folder.join(source.program);
+            gather(source, &bin, &place)?;
+            note_backend(&place, backend)?;
+        }
     }
     // Sources and objects are a few hundred megabytes that nobody needs again.
     let _ = std::fs::remove_dir_all(&work);
     let _ = std::fs::remove_dir(folder.join(".build"));
     Ok(())
+}
+
+fn note_backend(place: &Path, backend: Backend) -> Result<(), BuildError> {
+    let note = place.join(BACKEND_FILE);
+    std::fs::write(&note, format!("{}\n", backend.as_str())).map_err(disk("cannot write", &note))
+}
+
+/// What a build drives; `None` for programs that we have not built.
+#[must_use]
+pub fn backend_of(program: &Path) -> Option<String> {
+    let note = std::fs::read_to_string(program.parent()?.join(BACKEND_FILE)).ok()?;
+    Some(note.trim().to_owned())
 }
 
 /// Puts a program, its libraries under the names by which they are asked for, and its version into a folder.

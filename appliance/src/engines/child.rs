@@ -4,6 +4,8 @@
 //! eagerly; requests wait for it to be up, and one that got no byte yet is simply sent again. Must not
 //! know any engine: what differs is in its [`Recipe`].
 
+mod patience;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::upstream::lists;
 use super::upstream::openai::{self, Translator};
@@ -25,6 +27,7 @@ use crate::domain::{ChatEvent, ChatRequest, Input};
 use crate::process::keeper::{Keeper, Next};
 use crate::process::log::Ring;
 use crate::process::{Child, Exit, Launcher, ProcessError, Spec};
+pub use patience::Patience;
 
 /// Times one request is sent: once, and twice more if the engine dies before its first byte.
 const TRIES: usize = 3;
@@ -57,30 +60,6 @@ impl Children {
             folder,
             patience: Patience::default(),
         })
-    }
-}
-
-/// How long silence is believed to be work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// No sign of life at all (no CPU, no memory, no output) while starting.
-    pub starting: Duration,
-    /// The same while requests are running.
-    pub working: Duration,
-    /// Silence of one answer, before it and inside it, beyond [`Patience::per_token`].
-    pub answer: Duration,
-    /// For each prompt token before the first byte: 20 tokens a second is the slowest lane we know.
-    pub per_token: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            starting: Duration::from_secs(60),
-            working: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            per_token: Duration::from_millis(50),
-        }
     }
 }
 
@@ -163,6 +142,8 @@ pub(super) struct Shared {
     active: AtomicUsize,
     /// Bytes received from the child: a sign of life.
     received: AtomicU64,
+    /// Nobody wants what the child is doing, and only its end stops that.
+    abandoned: Notify,
     counters: Counters,
 }
 
@@ -192,6 +173,7 @@ impl ChildSession {
             waiting: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            abandoned: Notify::new(),
             counters: Counters::default(),
         });
         let first = spawn(&shared, 1)
@@ -216,11 +198,7 @@ impl ChildSession {
     /// The log of the running child.
     #[must_use]
     pub fn log(&self) -> Option<Arc<Ring>> {
-        self.shared
-            .running
-            .borrow()
-            .as_ref()
-            .map(|(log, _)| log.clone())
+        self.shared.log()
     }
 
     /// The process number of the running child.
@@ -342,6 +320,22 @@ impl Drop for Working {
 }
 
 impl Shared {
+    /// The log of the running child.
+    pub(super) fn log(&self) -> Option<Arc<Ring>> {
+        let running = self.running.borrow();
+        running.as_ref().map(|(log, _)| Arc::clone(log))
+    }
+
+    /// The child has shown a sign of life.
+    pub(super) fn moved(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the child for the sake of what it is doing; another one takes its place at once.
+    pub(super) fn abandon(&self) {
+        self.abandoned.notify_one();
+    }
+
     pub(super) fn enter(self: &Arc<Self>) -> Result<Ticket, EngineError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket(self.clone());
@@ -593,6 +587,7 @@ async fn live(shared: Arc<Shared>, first: (Child, Up), mut over: mpsc::Receiver<
     shared.life.send_replace(Life::Up(up));
     loop {
         let began = Instant::now();
+        let mut wanted = false;
         let busy = || {
             (shared.active.load(Ordering::Relaxed) > 0)
                 .then(|| shared.received.load(Ordering::Relaxed))
@@ -605,17 +600,26 @@ async fn live(shared: Arc<Shared>, first: (Child, Up), mut over: mpsc::Receiver<
                 return;
             }
             _ = child.wait() => {}
+            () = shared.abandoned.notified() => {
+                wanted = true;
+                child.kill().await;
+            }
             _ = child.hung(shared.children.patience.working, busy) => {
                 shared.counters.hangs.fetch_add(1, Ordering::Relaxed);
                 child.kill().await;
             }
         }
         let died = Instant::now();
-        shared.counters.deaths.fetch_add(1, Ordering::Relaxed);
+        if !wanted {
+            shared.counters.deaths.fetch_add(1, Ordering::Relaxed);
+        }
         shared.life.send_replace(Life::Starting);
         let mut lived = began.elapsed();
         loop {
-            let next = lock(&shared.keeper).after_exit(Instant::now(), lived);
+            let next = match std::mem::take(&mut wanted) {
+                true => Next::Start { at: died },
+                false => lock(&shared.keeper).after_exit(Instant::now(), lived),
+            };
             let wait = match next {
                 Next::Start { at } => at,
                 Next::Open { .. } => {

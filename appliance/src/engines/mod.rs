@@ -27,6 +27,7 @@ pub mod whisper;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use onebit_kernels::threads::Threads;
@@ -34,8 +35,8 @@ use onebit_kernels::threads::Threads;
 use self::lanes::Lane;
 use crate::config::TernaryConfig;
 use crate::domain::{
-    ChatEvent, ChatRequest, Input, ListenRequest, Machine, Model, ModelFormat, Sound, SpeakRequest,
-    Transcript,
+    ChatEvent, ChatRequest, Input, ListenRequest, Machine, Model, ModelFormat, PictureEvent,
+    PictureRequest, Sound, SpeakRequest, Transcript,
 };
 use crate::error::{Failing, Kind};
 use crate::fetch::Fetch;
@@ -48,6 +49,7 @@ pub const ENGINES: &[&dyn Engine] = &[
     &remote::Remote,
     &whisper::Whisper,
     &kokoro::Kokoro,
+    &sd::Sd,
 ];
 
 // Commands build and list engines without knowing how processes are made.
@@ -70,6 +72,8 @@ pub enum Task {
     Speak,
     /// How well texts answer a question.
     Rank,
+    /// Pictures from text.
+    Draw,
 }
 
 /// What an engine is, as plain data: read by listings, `doctor` and the contract test alike.
@@ -170,6 +174,18 @@ pub struct Load {
 /// The events of one answer; dropping the stream cancels it.
 pub type Events = BoxStream<'static, Result<ChatEvent, EngineError>>;
 
+/// The events of one drawing; dropping the stream cancels it.
+pub type PictureEvents = BoxStream<'static, Result<PictureEvent, EngineError>>;
+
+/// What an engine's own server has answered, in its own words.
+#[derive(Debug, Clone)]
+pub struct Forwarded {
+    /// The status.
+    pub status: u16,
+    /// The body, JSON mostly.
+    pub body: Bytes,
+}
+
 /// A kind of runner.
 pub trait Engine: Send + Sync {
     /// Returns what it is.
@@ -259,6 +275,25 @@ pub trait Session: Send + Sync {
     /// The voices that it speaks with, the usual one first; none for what does not speak.
     fn voices(&self) -> &[String] {
         &[]
+    }
+
+    /// Draws. Returns as soon as the request stands in the queue.
+    ///
+    /// # Errors
+    /// A full queue.
+    fn draw(&self, request: PictureRequest) -> Result<PictureEvents, EngineError> {
+        let _ = request;
+        Err(EngineError::Unsupported(Task::Draw))
+    }
+
+    /// Passes a request on to the engine's own server: a GET without a body, a POST with one.
+    fn forward(
+        &self,
+        path: String,
+        body: Option<Bytes>,
+    ) -> BoxFuture<'_, Result<Forwarded, EngineError>> {
+        let _ = (path, body);
+        Box::pin(async { Err(EngineError::Unsupported(Task::Draw)) })
     }
 
     /// Returns how well each text answers `query`: more is better, on a scale of the model's own.

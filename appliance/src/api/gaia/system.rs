@@ -75,7 +75,7 @@ pub(super) async fn model_of(app: &App, person: &PersonId) -> Result<String, App
 pub(super) fn talks(status: &ModelStatus) -> bool {
     !matches!(
         status.model.format,
-        ModelFormat::Whisper | ModelFormat::Kokoro
+        ModelFormat::Whisper | ModelFormat::Kokoro | ModelFormat::Diffusion
     )
 }
 

@@ -9,24 +9,13 @@ use serde_json::json;
 use super::super::failure::json as answer;
 
 /// Method, path below the prefix (`*` for the rest), and why it does nothing here.
-const ABSENT: [(&str, &str, &str); 18] = [
+const ABSENT: [(&str, &str, &str); 15] = [
     (
         "POST",
         "/classify",
         "no engine here runs classifiers; ask a chat model with a JSON schema",
     ),
     ("POST", "/audio/generations", "no engine here makes sounds"),
-    (
-        "POST",
-        "/images/generations",
-        "no engine here makes pictures yet",
-    ),
-    ("POST", "/images/edits", "no engine here changes pictures"),
-    (
-        "POST",
-        "/images/variations",
-        "no engine here varies pictures",
-    ),
     (
         "POST",
         "/images/upscale",

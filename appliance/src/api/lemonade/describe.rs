@@ -4,8 +4,8 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::super::openai::{
-    chat_operation, embeddings_operation, models_operation, realtime_operation, speech_operation,
-    transcription_operation,
+    chat_operation, embeddings_operation, image_operation, models_operation, realtime_operation,
+    speech_operation, transcription_operation,
 };
 use super::super::openapi::{
     Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
@@ -34,6 +34,9 @@ pub(in super::super) fn describe() -> Part {
             operations.extend(at("/models").map(models_operation));
             operations.extend(at("/audio/transcriptions").map(transcription_operation));
             operations.extend(at("/audio/speech").map(speech_operation));
+            for rest in ["/generations", "/edits", "/variations"] {
+                operations.extend(at(&format!("/images{rest}")).map(image_operation));
+            }
             operations.extend(at("/realtime").map(realtime_operation));
             for (method, rest, summary) in [
                 (Method::GET, "/models/{*id}", "One model"),

@@ -136,6 +136,7 @@ fn device(engine: &str, format: ModelFormat) -> &'static str {
         (_, ModelFormat::Flm) => "npu",
         (_, ModelFormat::Remote) => "cloud",
         (_, ModelFormat::Whisper | ModelFormat::Kokoro) => "cpu",
+        (_, ModelFormat::Diffusion) => "gpu cpu",
         (_, ModelFormat::Gguf) => "gpu cpu",
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn recipe(model: &Model) -> &'static str {
         ModelFormat::Remote => "cloud",
         ModelFormat::Whisper => "whispercpp",
         ModelFormat::Kokoro => "kokoro",
+        ModelFormat::Diffusion => "sd-cpp",
     }
 }
 
@@ -53,6 +54,7 @@ pub(super) fn kind(model: &Model) -> &'static str {
     match model.format {
         ModelFormat::Whisper => "transcription",
         ModelFormat::Kokoro => "tts",
+        ModelFormat::Diffusion => "image",
         _ if model.architecture.contains("bert") => "embedding",
         _ => "llm",
     }

@@ -223,6 +223,7 @@ async fn models(app: &App) -> Result<Vec<ContentBlock>, String> {
         let task = match status.model.format {
             ModelFormat::Whisper => "speech to text",
             ModelFormat::Kokoro => "text to speech",
+            ModelFormat::Diffusion => "pictures",
             ModelFormat::Gguf | ModelFormat::Flm | ModelFormat::Remote => "text",
         };
         json!({ "id": status.model.id, "name": status.model.name, "task": task })

@@ -12,6 +12,7 @@ pub(super) mod machine;
 pub(super) mod mcp;
 pub(super) mod mesh;
 pub(super) mod models;
+pub(super) mod painter;
 pub(super) mod pairing;
 pub(super) mod route;
 pub(super) mod runs;
@@ -160,6 +161,8 @@ pub(super) fn describe() -> Part {
                 .gives::<models::UnloadedView>(),
             Operation::delete("/onebit/models/{id}", "Removes a model and its file")
                 .gives::<models::RemovedView>(),
+            Operation::get("/sd/{*path}", "The picture engine's own routes").writes(json!({})),
+            Operation::post("/sd/{*path}", "The picture engine's own routes").writes(json!({})),
             Operation::get("/onebit/chats", "Chats, newest first")
                 .reads("query", text(), "words to look for in titles and messages")
                 .reads(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::openapi::{
     Operation, Part, either, list, map, maybe, number, object, text, truth, whole, words,
 };
-use super::{chat, completions, embeddings, responses, speech, vector_stores};
+use super::{chat, completions, embeddings, images, responses, speech, vector_stores};
 
 /// The routes of this folder.
 pub(in super::super) fn describe() -> Part {
@@ -71,6 +71,9 @@ pub(in super::super) fn describe() -> Part {
             .writes(transcript())
             .text(200, "text/plain; charset=utf-8"),
             speech_operation("/v1/audio/speech"),
+            image_operation("/v1/images/generations"),
+            image_operation("/v1/images/edits"),
+            image_operation("/v1/images/variations"),
             Operation::get("/v1/audio/voices", "The voices, the usual one first")
                 .reads(
                     "model",
@@ -199,6 +202,46 @@ pub(in super::super) fn speech_operation(path: &'static str) -> Operation {
         .streams([(
             "",
             object([("type", words(&["speech.audio.delta", "speech.audio.done"]))]),
+        )])
+}
+
+/// `POST …/images/…`, wherever it stands.
+pub(in super::super) fn image_operation(path: &'static str) -> Operation {
+    let operation = if path.ends_with("/generations") {
+        Operation::post(path, "Pictures of what a text says").takes::<images::ImageBody>()
+    } else {
+        let form = object([
+            ("image", text()),
+            ("mask", text()),
+            ("prompt", text()),
+            ("model", text()),
+            ("n", whole()),
+            ("size", text()),
+            ("output_format", text()),
+            ("strength", number()),
+        ]);
+        let what = match path.ends_with("/edits") {
+            true => "A picture changed as a text says",
+            false => "Pictures like one that is sent",
+        };
+        Operation::post(path, what).takes_form(form)
+    };
+    operation
+        .writes(object([
+            ("created", whole()),
+            ("data", list(object([("b64_json", text())]))),
+            ("output_format", words(&["png", "jpeg", "webp"])),
+        ]))
+        .streams([(
+            "",
+            object([(
+                "type",
+                words(&[
+                    "image_generation.queued",
+                    "image_generation.step",
+                    "image_generation.completed",
+                ]),
+            )]),
         )])
 }
 

@@ -5,6 +5,7 @@ pub(super) mod completions;
 mod describe;
 pub(super) mod embeddings;
 pub(super) mod files;
+pub(super) mod images;
 mod messages;
 pub(super) mod models;
 pub(super) mod moderations;
@@ -17,8 +18,8 @@ pub(super) mod transcriptions;
 pub(super) mod vector_stores;
 
 pub(super) use describe::{
-    chat_operation, chunk_schema, describe, embeddings_operation, error_schema, models_operation,
-    realtime_operation, speech_operation, transcription_operation,
+    chat_operation, chunk_schema, describe, embeddings_operation, error_schema, image_operation,
+    models_operation, realtime_operation, speech_operation, transcription_operation,
 };
 
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::super::{lemonade, llamacpp, openai, shared};
+use super::super::{lemonade, llamacpp, native, openai, shared};
 use super::{Route, route};
 use crate::domain::Scope::{Chat, Infer, Owner, Public};
 
@@ -229,6 +229,26 @@ macro_rules! openai_below {
             ),
             route(
                 POST,
+                concat!($prefix, "/images/generations"),
+                Infer,
+                openai::images::generate,
+            ),
+            route(
+                POST,
+                concat!($prefix, "/images/edits"),
+                Infer,
+                openai::images::edit,
+            )
+            .whole(),
+            route(
+                POST,
+                concat!($prefix, "/images/variations"),
+                Infer,
+                openai::images::vary,
+            )
+            .whole(),
+            route(
+                POST,
                 concat!($prefix, "/audio/transcriptions"),
                 Infer,
                 openai::transcriptions::transcribe,
@@ -249,6 +269,7 @@ pub(super) fn routes() -> Vec<Route> {
     table.extend(openai_below!("/api/v1"));
     table.extend(openai_below!("/api/v0"));
     table.extend(internal());
+    table.extend(pictures());
     table
 }
 
@@ -272,5 +293,21 @@ fn internal() -> [Route; 7] {
             Owner,
             lemonade::names::remove_alias,
         ),
+    ]
+}
+
+/// Pictures, by OpenAI's own paths and by those of the engine that draws them.
+fn pictures() -> [Route; 5] {
+    [
+        route(
+            POST,
+            "/v1/images/generations",
+            Infer,
+            openai::images::generate,
+        ),
+        route(POST, "/v1/images/edits", Infer, openai::images::edit).whole(),
+        route(POST, "/v1/images/variations", Infer, openai::images::vary).whole(),
+        route(GET, "/sd/{*path}", Infer, native::painter::get),
+        route(POST, "/sd/{*path}", Infer, native::painter::post),
     ]
 }
