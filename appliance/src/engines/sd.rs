@@ -335,11 +335,13 @@ async fn job(
             }
         }
         let word = async {
-            match &mut words {
-                Some(words) if words.changed().await.is_ok() => {}
-                // Its log has ended, which the next look will explain.
-                _ => std::future::pending::<()>().await,
+            if let Some(words) = &mut words
+                && words.changed().await.is_ok()
+            {
+                return;
             }
+            // Its log has ended, which the next look will explain.
+            std::future::pending::<()>().await;
         };
         // The end of a step is told at once; nothing else is worth a look more often than this.
         let _ = tokio::time::timeout(LOOK, word).await;

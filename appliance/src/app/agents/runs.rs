@@ -12,8 +12,8 @@ use super::setting::{conversation, narrower, past, spoken};
 use super::world::Surroundings;
 use crate::agents::{AgentError, Ending, Past, Plan, World, builtin, mcp, tools, work};
 use crate::domain::{
-    Agent, AgentTool, Message, Model, ModelFormat, Note, PersonId, Role, Run, RunEvent, RunLimits,
-    RunRequest, RunStatus, ServerStatus, Shelf, Stats,
+    Agent, AgentTool, Message, Model, ModelFormat, Note, PersonId, Role, Run, RunEvent, RunRequest,
+    RunStatus, ServerStatus, Shelf, Stats,
 };
 use crate::store::{OpenRun, new_id, now_ms};
 
