@@ -10,8 +10,7 @@ use super::schema;
 use super::tools::detail;
 use super::world::{Ask, Call, Chosen, Ending, Outcome, Past, Plan, Thought, Want, World};
 use crate::domain::{
-    AgentTool, Approval, Danger, Decision, Finding, FinishReason, Message, Note, Role, RunEvent,
-    RunLimits, RunStatus, ToolCall,
+    Approval, Danger, Decision, FinishReason, Message, Note, Role, RunEvent, RunStatus, ToolCall,
 };
 
 /// Calls of one step that are made; more is a model that has lost its way.

@@ -1,7 +1,7 @@
 // The only file that speaks to the appliance. Every address is relative to the page, so a prefix works.
 import { settings } from './settings.svelte';
 import { EventReader, type ServerEvent } from './sse';
-import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Found, Message, Model, ModelOptions, Numbers, Saved, Starter, Status, Timings, TurnRequest, Update, Variants } from './types';
+import type { Chat, ChatDetail, Check, Citation, Collection, Doc, DocText, Download, ErrorBody, Explained, Found, Model, ModelOptions, Numbers, Saved, Starter, Status, Timings, TurnRequest, Update, Variants } from './types';
 
 const ROOT = new URL('../onebit/', new URL('.', location.href));
 

@@ -4,11 +4,68 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Action: "fetch" | "dismiss";
+        /** @description An agent to keep. */
+        AgentBody: {
+            /** @default  */
+            description: string;
+            /** @default  */
+            instructions: string;
+            model?: string | null;
+            name: string;
+            /** @default [] */
+            starters: string[];
+            /** Format: uint */
+            steps?: number | null;
+            /** Format: uint64 */
+            time_s?: number | null;
+            /** Format: uint */
+            tokens?: number | null;
+            /** @default [] */
+            tools: string[];
+        };
+        AgentsView: {
+            agents: components["schemas"]["AgentView"][];
+        };
+        /** @description An agent. */
+        AgentView: {
+            builtin: boolean;
+            description: string;
+            id: string;
+            instructions: string;
+            model: string | null;
+            name: string;
+            starters: string[];
+            /**
+             * Format: uint
+             * @description Times that the model is asked at most.
+             */
+            steps: number;
+            /** Format: uint64 */
+            time_s: number;
+            /** Format: uint */
+            tokens: number;
+            /** @description Names of tools; `mcp` stands for those of all servers. */
+            tools: string[];
+        };
+        /** @description What came of a file of agents. */
+        BroughtView: {
+            errors: components["schemas"]["RefusedView"][];
+            imported: string[];
+            overwritten: string[];
+        };
         ChangeBody: {
             collections?: string[] | null;
             head?: string | null;
             pinned?: boolean | null;
             title?: string | null;
+        };
+        ChangeServerBody: {
+            /** @description A tool that asks again. */
+            distrust?: string | null;
+            enabled?: boolean | null;
+            /** @description A tool that needs no asking from now on. */
+            trust?: string | null;
         };
         /** @description A page of the list, newest first. */
         ChatsView: {
@@ -99,12 +156,25 @@ export interface components {
             model?: string | null;
             title?: string | null;
         };
+        /** @description What becomes of the set. */
+        DecideBody: {
+            action: components["schemas"]["Action"];
+        };
+        DecideBody2: {
+            allow: boolean;
+            /** @description The call; whichever waits when left out. */
+            call?: string | null;
+        };
+        DecidedView: {
+            allowed: boolean;
+        };
         delete_api_documents_id: {
             deleted: boolean;
         };
         delete_api_documents_monitor_id: {
             deleted: boolean;
         };
+        delete_onebit_agents_id: components["schemas"]["RemovedAgentView"];
         delete_onebit_chats_id: components["schemas"]["DeletedView"];
         delete_onebit_collections_id: {
             deleted: boolean;
@@ -119,7 +189,16 @@ export interface components {
             deleted: boolean;
             id: string;
         };
+        delete_onebit_headscale_nodes_id: {
+            deleted: boolean;
+            id: string;
+        };
         delete_onebit_keys_id: {
+            deleted: boolean;
+            id: string;
+        };
+        delete_onebit_mcp_name: components["schemas"]["RemovedServerView"];
+        delete_onebit_mesh_peers_device: {
             deleted: boolean;
             id: string;
         };
@@ -177,17 +256,6 @@ export interface components {
             start: number;
             text: string;
         };
-        DocumentsFolderBody: {
-            collection?: string | null;
-            folder_path: string;
-            /** @default true */
-            recursive: boolean;
-            /**
-             * @description Also take what comes later.
-             * @default false
-             */
-            watch: boolean;
-        };
         DocumentsNameBody: {
             name: string;
         };
@@ -195,10 +263,6 @@ export interface components {
             collection?: string | null;
             text: string;
             title: string;
-        };
-        DocumentsPathBody: {
-            collection?: string | null;
-            filepath: string;
         };
         DocumentsSearchBody: {
             /** @default [] */
@@ -229,6 +293,13 @@ export interface components {
             collection?: string | null;
             url: string;
         };
+        ExportBody: {
+            /**
+             * @description Identifiers; none means all of one's own.
+             * @default []
+             */
+            ids: string[];
+        };
         get_api_documents: {
             documents: {
                 chunk_count: number;
@@ -239,7 +310,7 @@ export interface components {
                 filename: string;
                 filepath: string;
                 id: string;
-                indexed_at: string | null;
+                indexed_at: string;
                 /** @enum {string} */
                 indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
                 is_active?: boolean;
@@ -266,7 +337,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -323,7 +394,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -352,6 +423,8 @@ export interface components {
             status: string;
             version: string;
         };
+        get_onebit_agents: components["schemas"]["AgentsView"];
+        get_onebit_agents_id: components["schemas"]["AgentView"];
         get_onebit_audit: {
             events: {
                 address: string;
@@ -384,6 +457,16 @@ export interface components {
             }[];
         };
         get_onebit_doctor: components["schemas"]["DoctorView"];
+        get_onebit_headscale: {
+            nodes: {
+                addresses: string[];
+                id: string;
+                name: string;
+                online: boolean;
+                user: string;
+            }[];
+            version: string | null;
+        };
         get_onebit_hub: components["schemas"]["HubView"];
         get_onebit_keys: {
             keys: {
@@ -405,6 +488,39 @@ export interface components {
             }[];
             pins: string[];
         };
+        get_onebit_mcp: components["schemas"]["ServersView"];
+        get_onebit_mcp_name_tools: components["schemas"]["ToolsView"];
+        get_onebit_mesh: {
+            addresses: string[];
+            anywhere: {
+                address?: string | null;
+                by?: string;
+                endpoint: string | null;
+                /** @enum {string} */
+                state: "looking" | "not_asked" | "named" | "public" | "open" | "carrier" | "closed";
+                why?: string;
+            };
+            enabled: boolean;
+            failure: string | null;
+            home: string | null;
+            peers: {
+                address: string;
+                created_at: number;
+                device: string;
+                endpoint: string | null;
+                handshake_s: number | null;
+                received_bytes: number;
+                sent_bytes: number;
+                streams: number;
+            }[];
+            port: number;
+            public_key: string;
+            running: boolean;
+            tailnet: {
+                addresses: string[];
+                name: string;
+            } | null;
+        };
         get_onebit_models: components["schemas"]["ModelsView"];
         get_onebit_models_id: components["schemas"]["ModelView"];
         get_onebit_pairing: {
@@ -417,6 +533,25 @@ export interface components {
                 name: string;
             }[];
         };
+        get_onebit_runs: components["schemas"]["RunsView"];
+        get_onebit_runs_id: components["schemas"]["TranscriptView"];
+        get_onebit_runs_id_events_answer: Record<string, never>;
+        get_onebit_runs_id_events_chunk: Record<string, never>;
+        get_onebit_runs_id_events_done: Record<string, never>;
+        get_onebit_runs_id_events_failed: Record<string, never>;
+        get_onebit_runs_id_events_plan: Record<string, never>;
+        get_onebit_runs_id_events_refused: Record<string, never>;
+        get_onebit_runs_id_events_servers: Record<string, never>;
+        get_onebit_runs_id_events_sources: Record<string, never>;
+        get_onebit_runs_id_events_started: Record<string, never>;
+        get_onebit_runs_id_events_status: Record<string, never>;
+        get_onebit_runs_id_events_step: Record<string, never>;
+        get_onebit_runs_id_events_thinking: Record<string, never>;
+        get_onebit_runs_id_events_tool_confirm: Record<string, never>;
+        get_onebit_runs_id_events_tool_decided: Record<string, never>;
+        get_onebit_runs_id_events_tool_result: Record<string, never>;
+        get_onebit_runs_id_events_tool_start: Record<string, never>;
+        get_onebit_runs_id_events_trouble: Record<string, never>;
         get_onebit_session: {
             authority?: {
                 sha256: string;
@@ -438,7 +573,9 @@ export interface components {
             transport: "loopback" | "lan" | "mesh";
         };
         get_onebit_settings: components["schemas"]["SettingsView"];
+        get_onebit_starter: components["schemas"]["StarterView"];
         get_onebit_status: components["schemas"]["StatusView"];
+        get_onebit_tools: components["schemas"]["ToolsView"];
         get_onebit_turns_id_events_citations: components["schemas"]["TurnCitations"];
         get_onebit_turns_id_events_error: {
             error: {
@@ -521,6 +658,7 @@ export interface components {
                 [key: string]: Record<string, never>;
             };
         };
+        get_sd_path: unknown;
         get_stats: {
             energy_joules: {
                 [key: string]: number;
@@ -619,6 +757,23 @@ export interface components {
             memory_gb: number | null;
             npu_percent: number | null;
             vram_gb: number | null;
+        };
+        /** @description The first run of the built-in engine on a GPU. */
+        GpuView: {
+            device: string;
+            /**
+             * Format: uint
+             * @description Kernels or shapes that are done in this phase.
+             */
+            done: number;
+            /** @description The lane that it makes ready. */
+            lane: string;
+            /** @description `compiling` (and checking; the processor answers), `timing` (the GPU answers), `ready` or `failed`. */
+            phase: string;
+            /** Format: uint */
+            total: number;
+            /** @description Why the processor goes on to answer. */
+            why: string | null;
         };
         /** @description A repository with GGUF files. */
         HubModelView: {
@@ -771,6 +926,27 @@ export interface components {
             /** @description `auto`, the default, leaves the oldest turns out of a chat that is too long; `disabled` refuses it. */
             truncation?: string | null;
         };
+        /** @description How one part stands. */
+        PartStateView: ("here" | "missing" | "coming" | "failed") | "blocked";
+        /** @description One model of the set. */
+        PartView: {
+            /** Format: uint64 */
+            done_bytes: number;
+            good_for: string;
+            licence: string;
+            model: string;
+            /** @description The model that does it already, what is missing, or what failed. */
+            note?: string | null;
+            repository: string;
+            /** @description What it does. */
+            role: string;
+            state: components["schemas"]["PartStateView"];
+            /**
+             * Format: uint64
+             * @description 0 until the hub has told it.
+             */
+            total_bytes: number;
+        };
         patch_onebit_chats_id: components["schemas"]["ChatView"];
         patch_onebit_chats_id_takes: components["schemas"]["ChangeBody"];
         patch_onebit_collections_id: {
@@ -787,6 +963,8 @@ export interface components {
         patch_onebit_devices_id_takes: {
             name: string;
         };
+        patch_onebit_mcp_name: components["schemas"]["ServerView"];
+        patch_onebit_mcp_name_takes: components["schemas"]["ChangeServerBody"];
         post_api_documents_id_cancel: {
             cancelled: boolean;
             id: string;
@@ -800,7 +978,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -824,7 +1002,7 @@ export interface components {
                 filename: string;
                 filepath: string;
                 id: string;
-                indexed_at: string | null;
+                indexed_at: string;
                 /** @enum {string} */
                 indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
                 is_active?: boolean;
@@ -842,7 +1020,12 @@ export interface components {
             failed: number;
             indexed: number;
         };
-        post_api_documents_index_folder_takes: components["schemas"]["DocumentsFolderBody"];
+        post_api_documents_index_folder_takes: {
+            collection?: string | null;
+            folder_path: string;
+            recursive?: boolean;
+            watch?: boolean;
+        };
         post_api_documents_note: {
             chunk_count: number;
             collections: string[];
@@ -852,7 +1035,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -876,7 +1059,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -899,7 +1082,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -922,7 +1105,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -936,7 +1119,10 @@ export interface components {
             source: "upload" | "path" | "url" | "note";
             title: string | null;
         };
-        post_api_documents_upload_path_takes: components["schemas"]["DocumentsPathBody"];
+        post_api_documents_upload_path_takes: {
+            collection?: string | null;
+            filepath: string;
+        };
         post_api_documents_url: {
             chunk_count: number;
             collections: string[];
@@ -946,7 +1132,7 @@ export interface components {
             filename: string;
             filepath: string;
             id: string;
-            indexed_at: string | null;
+            indexed_at: string;
             /** @enum {string} */
             indexing_status: "pending" | "indexing" | "complete" | "failed" | "cancelled" | "missing";
             is_active?: boolean;
@@ -961,6 +1147,10 @@ export interface components {
             title: string | null;
         };
         post_api_documents_url_takes: components["schemas"]["DocumentsUrlBody"];
+        post_onebit_agents_export_takes: components["schemas"]["ExportBody"];
+        post_onebit_agents_import: components["schemas"]["BroughtView"];
+        /** Format: binary */
+        post_onebit_agents_import_takes: string;
         post_onebit_chats: components["schemas"]["ChatView"];
         post_onebit_chats_id_turns_citations: components["schemas"]["TurnCitations"];
         post_onebit_chats_id_turns_error: {
@@ -1069,6 +1259,18 @@ export interface components {
             name: string;
         };
         post_onebit_collections_takes: components["schemas"]["DocumentsNameBody"];
+        post_onebit_headscale_invitations: {
+            expires_in_min: number;
+            key: string;
+            picture: {
+                path: string;
+                size: number;
+            } | null;
+            server: string;
+        };
+        post_onebit_headscale_invitations_takes: {
+            user: string;
+        };
         post_onebit_keys: {
             created_at: number;
             expires_at: number | null;
@@ -1091,6 +1293,41 @@ export interface components {
             documents: number;
             errors: string[];
             failed: number;
+        };
+        post_onebit_mcp: components["schemas"]["ServerView"];
+        post_onebit_mcp_takes: components["schemas"]["ServerBody"];
+        post_onebit_mesh_peers: {
+            address: string;
+            anywhere: {
+                endpoint: string;
+                picture: {
+                    path: string;
+                    size: number;
+                } | null;
+                settings: string;
+            } | null;
+            device: string;
+            home: {
+                endpoint: string;
+                picture: {
+                    path: string;
+                    size: number;
+                } | null;
+                settings: string;
+            } | null;
+            own_address: string;
+            verdict: {
+                address?: string | null;
+                by?: string;
+                endpoint: string | null;
+                /** @enum {string} */
+                state: "looking" | "not_asked" | "named" | "public" | "open" | "carrier" | "closed";
+                why?: string;
+            };
+        };
+        post_onebit_mesh_peers_takes: {
+            device?: string | null;
+            name?: string | null;
         };
         post_onebit_models_id_load: components["schemas"]["ModelView"];
         post_onebit_models_id_pin: {
@@ -1165,14 +1402,38 @@ export interface components {
         post_onebit_persons_takes: {
             name: string;
         };
+        post_onebit_runs_answer: Record<string, never>;
+        post_onebit_runs_chunk: Record<string, never>;
+        post_onebit_runs_done: Record<string, never>;
+        post_onebit_runs_failed: Record<string, never>;
+        post_onebit_runs_id_decide: components["schemas"]["DecidedView"];
+        post_onebit_runs_id_decide_takes: components["schemas"]["DecideBody2"];
+        post_onebit_runs_id_stop: components["schemas"]["StoppedRunView"];
+        post_onebit_runs_plan: Record<string, never>;
+        post_onebit_runs_refused: Record<string, never>;
+        post_onebit_runs_servers: Record<string, never>;
+        post_onebit_runs_sources: Record<string, never>;
+        post_onebit_runs_started: Record<string, never>;
+        post_onebit_runs_status: Record<string, never>;
+        post_onebit_runs_step: Record<string, never>;
+        post_onebit_runs_takes: components["schemas"]["RunBody"];
+        post_onebit_runs_thinking: Record<string, never>;
+        post_onebit_runs_tool_confirm: Record<string, never>;
+        post_onebit_runs_tool_decided: Record<string, never>;
+        post_onebit_runs_tool_result: Record<string, never>;
+        post_onebit_runs_tool_start: Record<string, never>;
+        post_onebit_runs_trouble: Record<string, never>;
         post_onebit_session_renew: {
             token: string;
         };
+        post_onebit_starter: components["schemas"]["StarterView"];
+        post_onebit_starter_takes: components["schemas"]["DecideBody"];
         post_onebit_tickets: {
             expires_in_s: number;
             ticket: string;
         };
         post_onebit_turns_id_stop: components["schemas"]["StoppedView"];
+        post_sd_path: unknown;
         post_v1_pull: {
             /** @enum {string} */
             status: "success";
@@ -1201,6 +1462,8 @@ export interface components {
         };
         post_v1_search: components["schemas"]["DocumentsSearchView"];
         post_v1_search_takes: components["schemas"]["DocumentsSearchBody"];
+        put_onebit_agents_id: components["schemas"]["AgentView"];
+        put_onebit_agents_id_takes: components["schemas"]["AgentBody"];
         put_onebit_collections_id_documents_document: {
             attached: boolean;
         };
@@ -1218,10 +1481,118 @@ export interface components {
             /** Format: uint */
             waiting: number;
         };
+        RefusedView: {
+            error: string;
+            id: string;
+        };
+        RemovedAgentView: {
+            removed: string;
+        };
+        RemovedServerView: {
+            removed: string;
+        };
         /** @description It is gone. */
         RemovedView: {
             deleted: boolean;
             id: string;
+        };
+        /** @description A task for an agent. */
+        RunBody: {
+            /**
+             * @description The agent; `chat` when left out.
+             * @default
+             */
+            agent: string;
+            /** @description What was decided about tools that act: `ask`, the default, `never` or `always`. */
+            approval?: string | null;
+            /** @description The chat that it belongs to. */
+            chat?: string | null;
+            /**
+             * @description Documents or collections to look in.
+             * @default []
+             */
+            documents: string[];
+            /** @default  */
+            model: string;
+            /** @description The message that it follows there. */
+            parent_id?: string | null;
+            /** Format: uint */
+            steps?: number | null;
+            /** @description Further instructions. */
+            system?: string | null;
+            /**
+             * @description May be left out with a `chat` and a `parent_id`: that question is answered again.
+             * @default
+             */
+            task: string;
+            /** Format: uint64 */
+            time_s?: number | null;
+            /** Format: uint */
+            tokens?: number | null;
+            /** @description Tools that it may use, of those that the agent has. */
+            tools?: string[] | null;
+        };
+        RunsView: {
+            runs: components["schemas"]["RunView"][];
+        };
+        /** @description A run. */
+        RunView: {
+            agent: string;
+            answer: string;
+            chat: string | null;
+            /** Format: int64 */
+            created_at: number;
+            /** Format: int64 */
+            ended_at: number | null;
+            error: string | null;
+            id: string;
+            message: string | null;
+            model: string;
+            /** @description `running`, `waiting`, `done`, `failed` or `cancelled`. */
+            status: string;
+            /** Format: uint */
+            steps: number;
+            task: string;
+            /** Format: uint */
+            tokens: number;
+        };
+        /** @description A server to add: a program with its arguments, or an address. */
+        ServerBody: {
+            /** @default [] */
+            args: string[];
+            command?: string | null;
+            /** @description Whether agents may use it at once; true when left out. */
+            enabled?: boolean | null;
+            /**
+             * @description Variables of the program's environment.
+             * @default {}
+             */
+            env: {
+                [key: string]: string;
+            };
+            name: string;
+            /** @description Sent along to the address. */
+            token?: string | null;
+            url?: string | null;
+        };
+        ServersView: {
+            servers: components["schemas"]["ServerView"][];
+        };
+        /** @description A server, without its secrets. */
+        ServerView: {
+            args: string[];
+            command: string | null;
+            connected: boolean | null;
+            enabled: boolean;
+            /** @description Names of its variables; what they hold is not shown. */
+            env: string[];
+            error: string | null;
+            has_token: boolean;
+            name: string;
+            /** Format: uint */
+            tools: number | null;
+            trusted: string[];
+            url: string | null;
         };
         SetBody: {
             value: unknown;
@@ -1237,8 +1608,17 @@ export interface components {
             key: string;
             value: unknown;
         };
+        /** @description The set. */
+        StarterView: {
+            parts: components["schemas"]["PartView"][];
+            state: components["schemas"]["StateView2"];
+            /** @description Why it is off or stopped. */
+            why?: string | null;
+        };
         /** @description What a model is doing. */
         StateView: ("loading" | "loaded" | "failed") | "absent" | "ready";
+        /** @description How the whole set stands. */
+        StateView2: ("offered" | "dismissed" | "fetching" | "complete") | "off" | "stopped";
         /** @description What an answer cost. */
         StatsView: {
             /**
@@ -1274,6 +1654,8 @@ export interface components {
         };
         /** @description How the appliance is doing. */
         StatusView: {
+            /** @description How far the built-in engine's kernels for the GPU are; null where no GPU is used. */
+            gpu: components["schemas"]["GpuView"] | null;
             memory: components["schemas"]["MemoryView"];
             /** @description Models that are loaded or being loaded. */
             models: components["schemas"]["ModelView"][];
@@ -1282,9 +1664,34 @@ export interface components {
             uptime_s: number;
             version: string;
         };
+        StoppedRunView: {
+            stopped: boolean;
+        };
         /** @description It has been told to stop. */
         StoppedView: {
             stopped: boolean;
+        };
+        ToolsView: {
+            tools: components["schemas"]["ToolView"][];
+        };
+        /** @description A tool. */
+        ToolView: {
+            /** @description Whether a person is asked before it runs. */
+            asks: boolean;
+            description: string;
+            name: string;
+            /** @description Why it cannot be used now. */
+            off: string | null;
+            /** @description JSON Schema of its arguments. */
+            parameters: unknown;
+            /** @description The MCP server that runs it. */
+            server: string | null;
+        };
+        /** @description A run with what happened in it. */
+        TranscriptView: {
+            /** @description Each with `type`, as the stream names it, and `at`, unix milliseconds. */
+            events: unknown[];
+            run: components["schemas"]["RunView"];
         };
         TurnBody: {
             content?: string | null;
