@@ -38,7 +38,7 @@ pub(super) enum Inner {
     Ready {
         listener: String,
         ear: Option<Ear>,
-        mouth: Option<Mouth>,
+        mouth: Option<Box<Mouth>>,
     },
     /// A response has ended by itself.
     Said(Box<Said>),
@@ -234,7 +234,7 @@ impl Live {
                 .send(Inner::Ready {
                     listener: settings.listener,
                     ear,
-                    mouth,
+                    mouth: mouth.map(Box::new),
                 })
                 .await;
         });
@@ -478,7 +478,7 @@ impl Live {
                 if listener == self.settings.listener {
                     self.ear = ear.map(Arc::new);
                 }
-                self._mouth = mouth;
+                self._mouth = mouth.map(|mouth| *mouth);
             }
             Inner::Said(said) => {
                 if self
