@@ -1,6 +1,7 @@
 //! Every route of the appliance in one table: method, path, and the scope that it needs.
 
 mod agents;
+mod chats;
 mod gaia;
 mod mesh;
 mod prefixed;
@@ -84,6 +85,7 @@ fn table() -> Vec<Route> {
     table.extend(prefixed::routes());
     table.extend(mesh::routes());
     table.extend(agents::routes());
+    table.extend(chats::routes());
     table
 }
 
@@ -472,36 +474,6 @@ fn single() -> Vec<Route> {
             "/onebit/logical/{name}",
             Owner,
             native::choices::put,
-        ),
-        route(GET, "/onebit/chats", Chat, native::chats::list),
-        route(POST, "/onebit/chats", Chat, native::chats::create),
-        route(POST, "/onebit/chats/import", Chat, native::import::import),
-        route(GET, "/onebit/chats/{id}", Chat, native::chats::one),
-        route(
-            Method::PATCH,
-            "/onebit/chats/{id}",
-            Chat,
-            native::chats::change,
-        ),
-        route(
-            Method::DELETE,
-            "/onebit/chats/{id}",
-            Chat,
-            native::chats::delete,
-        ),
-        route(POST, "/onebit/chats/{id}/turns", Chat, native::turns::start),
-        route(
-            GET,
-            "/onebit/messages/{id}/pictures/{number}",
-            Chat,
-            native::turns::picture,
-        ),
-        route(POST, "/onebit/turns/{id}/stop", Chat, native::turns::stop),
-        route(
-            GET,
-            "/onebit/turns/{id}/events",
-            Chat,
-            native::turns::events,
         ),
         route(GET, "/onebit/settings", Chat, native::settings::all),
         route(
