@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::domain::{AgentTool, RunLimits};
 
 /// A world whose model answers from a script and whose tools echo.
 #[derive(Default)]
