@@ -124,7 +124,8 @@ fn the_realtime_clients_are_heard_and_hear() {
         "tests/clients/lemonade_realtime.py",
         &app,
         &jfk,
-        "what you can do for your country",
+        // He pauses for longer than a turn's end.
+        "fellow americans",
     );
 }
 
