@@ -282,6 +282,16 @@ async fn a_child_opens_no_connection_unless_it_may() {
         .unwrap();
     let said = String::from_utf8_lossy(&let_go.stdout).into_owned();
     assert_eq!(said.matches("200 OK").count(), 2, "{said}{}", let_go.stderr);
+    // A helper that may ask the network, and not us.
+    let port = port.parse().unwrap();
+    let elsewhere = spec().connecting_but(&[port]);
+    let kept = launcher().run(elsewhere, 1000, STALL * 10).await.unwrap();
+    assert_eq!(kept.stdout, b"", "{}", kept.stderr);
+    assert!(kept.stderr.contains("Permission denied"), "{}", kept.stderr);
+    let others = spec().connecting_but(&[port ^ 1]);
+    let let_go = launcher().run(others, 1000, STALL * 10).await.unwrap();
+    let said = String::from_utf8_lossy(&let_go.stdout).into_owned();
+    assert_eq!(said.matches("200 OK").count(), 2, "{said}{}", let_go.stderr);
 }
 
 /// The test that matters most: kill -9 of the appliance leaves nobody, not even a grandchild.

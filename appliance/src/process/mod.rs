@@ -153,6 +153,8 @@ pub struct Spec {
     /// Whether it may open TCP connections. Engines answer and never ask, so none of them can come to the appliance's
     /// own port, where a program of this machine is the owner. What it starts itself is bound as well.
     pub connects: bool,
+    /// Ports that it may not connect to all the same, on any address.
+    pub avoids: Vec<u16>,
     pub pipes: Pipes,
     /// Between SIGTERM and SIGKILL. Zero means [`GRACE`].
     pub grace: Duration,
@@ -203,6 +205,13 @@ impl Spec {
     pub fn connecting(mut self) -> Self {
         self.connects = true;
         self
+    }
+
+    /// Lets it open TCP connections, but none to these ports: for programs that ask the network and not the appliance.
+    #[must_use]
+    pub fn connecting_but(mut self, ports: &[u16]) -> Self {
+        self.avoids = ports.to_vec();
+        self.connecting()
     }
 
     /// The file name of the program, for messages.

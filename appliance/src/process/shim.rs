@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
@@ -67,6 +67,9 @@ pub(super) fn arguments(spec: &Spec, parent: u32) -> Vec<OsString> {
     if spec.connects {
         args.push("--connects".into());
     }
+    for port in &spec.avoids {
+        args.extend(["--avoid".into(), port.to_string().into()]);
+    }
     if let Some(sandbox) = &spec.sandbox {
         args.push(if sandbox.required {
             "--sandbox-required".into()
@@ -92,6 +95,7 @@ struct Orders {
     parent: u32,
     limits: Limits,
     connects: bool,
+    avoids: Vec<u16>,
     sandbox: Option<Sandbox>,
     program: OsString,
     args: Vec<OsString>,
@@ -110,6 +114,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Orders, ShimError> 
             Some("--files") => orders.limits.files = Some(number(&next()?)?),
             Some("--memlock-max") => orders.limits.memlock_max = true,
             Some("--connects") => orders.connects = true,
+            Some("--avoid") => orders.avoids.push(number(&next()?)?),
             Some("--sandbox") => orders.sandbox = Some(Sandbox::default()),
             Some("--sandbox-required") => {
                 orders.sandbox = Some(Sandbox {
@@ -171,7 +176,9 @@ pub fn become_program(
     }
     limit(&orders.limits).map_err(kernel("limits"))?;
     if !orders.connects {
-        stay_unconnected()?;
+        connect_to([])?;
+    } else if !orders.avoids.is_empty() {
+        connect_to((1..=u16::MAX).filter(|port| !orders.avoids.contains(port)))?;
     }
     if let Some(sandbox) = &orders.sandbox {
         enforce(sandbox)?;
@@ -214,12 +221,16 @@ fn limit(limits: &Limits) -> Result<(), rustix::io::Errno> {
     Ok(())
 }
 
-/// Gives up opening TCP connections, for this process and all that it will start.
-fn stay_unconnected() -> Result<(), ShimError> {
+/// Gives up opening TCP connections to all but these ports, for this process and all that it will start.
+fn connect_to(ports: impl IntoIterator<Item = u16>) -> Result<(), ShimError> {
+    let rules = ports
+        .into_iter()
+        .map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessNet::ConnectTcp)?
         .create()?
+        .add_rules(rules)?
         .restrict_self()?;
     Ok(())
 }
@@ -282,6 +293,7 @@ mod tests {
             ..Limits::default()
         };
         spec.connects = true;
+        spec.avoids = vec![8000, 8443];
         spec.sandbox = Some(Sandbox {
             required: true,
             ..Sandbox::system().reading("/models/a b").writing("/tmp/x")
@@ -293,6 +305,7 @@ mod tests {
                 parent: 77,
                 limits: spec.limits,
                 connects: true,
+                avoids: vec![8000, 8443],
                 sandbox: spec.sandbox,
                 program: "/opt/engine".into(),
                 args: spec.args,

@@ -64,6 +64,8 @@ pub struct Means {
     pub fetch: Option<Fetch>,
     /// Each server's program has a home of its own below this.
     pub homes: std::path::PathBuf,
+    /// Ports of the appliance, which no server's program may connect to: it would be the owner there.
+    pub own_ports: Vec<u16>,
 }
 
 /// A server that has introduced itself. Dropping it ends its program.
@@ -129,7 +131,14 @@ impl Connection {
         );
         let (connected, child) = match &server.reach {
             ServerReach::Command { command, args, env } => {
-                let spec = program::spec(&means.homes, &server.name, command, args, env)?;
+                let spec = program::spec(
+                    &means.homes,
+                    &server.name,
+                    command,
+                    args,
+                    env,
+                    &means.own_ports,
+                )?;
                 let mut child = means
                     .launcher
                     .spawn(spec)

@@ -19,6 +19,7 @@ pub(super) fn spec(
     command: &str,
     args: &[String],
     env: &[(String, String)],
+    own_ports: &[u16],
 ) -> Result<Spec, String> {
     let program = found(command).ok_or_else(|| {
         format!("there is no program `{command}` here; install it, or give its whole path")
@@ -68,7 +69,7 @@ pub(super) fn spec(
         .env("TMPDIR", &home)
         .dir(&home)
         .sandbox(sandbox)
-        .connecting();
+        .connecting_but(own_ports);
     for (key, value) in env {
         spec = spec.env(key, value);
     }
@@ -106,7 +107,7 @@ mod tests {
             "/nonexistent/y".to_owned(),
         ];
         let env = [("TOKEN".to_owned(), "t".to_owned())];
-        let spec = spec(folder.path(), "s", "sh", &args, &env).unwrap();
+        let spec = spec(folder.path(), "s", "sh", &args, &env, &[8000]).unwrap();
         let home = folder.path().join("s");
         assert!(home.is_dir() && spec.program.is_absolute());
         let sandbox = spec.sandbox.unwrap();
@@ -120,10 +121,10 @@ mod tests {
         let names: Vec<&str> = spec.env.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(names, ["PATH", "HOME", "TMPDIR", "TOKEN"]);
         assert!(
-            super::spec(folder.path(), "s", "no-such-program", &[], &[])
+            super::spec(folder.path(), "s", "no-such-program", &[], &[], &[])
                 .unwrap_err()
                 .contains("no program")
         );
-        assert!(super::spec(folder.path(), "s", "./sh", &[], &[]).is_err());
+        assert!(super::spec(folder.path(), "s", "./sh", &[], &[], &[]).is_err());
     }
 }

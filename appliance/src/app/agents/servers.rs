@@ -67,6 +67,7 @@ impl App {
             launcher: self.inner.runs.servers.launcher.clone(),
             fetch: self.inner.means.fetch.clone(),
             homes: self.inner.config.data_dir.join("mcp"),
+            own_ports: self.listening_ports(),
         }
     }
 
