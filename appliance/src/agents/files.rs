@@ -455,7 +455,7 @@ fn entries(folder: &OwnedFd, shown: &str) -> Result<Vec<FoundFile>, FileError> {
             } else {
                 u64::try_from(stat.st_size).unwrap_or(0)
             },
-            modified_at: Some(stat.st_mtime as i64 * 1000),
+            modified_at: Some(stat.st_mtime * 1000),
         });
     }
     Ok(all)

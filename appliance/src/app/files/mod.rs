@@ -422,10 +422,8 @@ fn find(
                 }
                 continue;
             }
-            let fits = extensions.is_none_or(|all| {
-                one.extension()
-                    .is_some_and(|end| all.iter().any(|one| *one == end))
-            });
+            let fits =
+                extensions.is_none_or(|all| one.extension().is_some_and(|end| all.contains(&end)));
             if fits && one.name.to_lowercase().contains(wanted) {
                 found.files.push(one);
             }
