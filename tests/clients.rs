@@ -150,7 +150,7 @@ fn schemathesis_finds_no_mismatch() {
         .args([
             "--exclude-path-regex",
             // Further prefixes are the same routes again; what pulls, deletes or only refuses has its own tests.
-            "^/(app|favicon|onebit/(hub|update)|api/(create|push|pull|blobs|v0|v1)|v0|internal|logs|infill|embedding|rerank|slots/|props|lora|v1/(pull|delete|unload|downloads|install|uninstall|logs|rerank|slots/|models/register|embeddings))",
+            "^/(app|favicon|mcp$|onebit/(hub|update)|api/sessions/events|api/(create|push|pull|blobs|v0|v1)|v0|internal|logs|infill|embedding|rerank|slots/|props|lora|v1/(pull|delete|unload|downloads|install|uninstall|logs|rerank|slots/|models/register|embeddings))",
         ])
         .args([
             "--generation-database",

@@ -64,6 +64,9 @@ async fn open() -> Box {
     }
 }
 
+/// Streams that end with their reader only.
+const ENDLESS: &[&str] = &["/api/sessions/events"];
+
 impl Box {
     async fn send(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
@@ -84,7 +87,11 @@ impl Box {
         });
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = to_bytes(response.into_body(), 10 << 20).await.unwrap();
+        let body = match status == StatusCode::OK && ENDLESS.contains(&path) {
+            true => Body::empty(),
+            false => response.into_body(),
+        };
+        let bytes = to_bytes(body, 10 << 20).await.unwrap();
         Answer {
             status,
             headers,
