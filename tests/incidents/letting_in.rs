@@ -67,7 +67,11 @@ fn row_11_every_way_to_carry_a_key_gives_the_same_verdict() {
             .map(|(scope, holds)| (holds, key(&town.wire, &town.resident, scope)))
             .into();
         town.row(|| {
-            for fact in routes {
+            // One stream ends with its reader only; the table's own unit test asks for it.
+            for fact in routes
+                .iter()
+                .filter(|fact| fact.path != "/api/sessions/events")
+            {
                 for (holds, key) in &keys {
                     let mut got = Vec::new();
                     for (header, value) in [
