@@ -349,15 +349,21 @@ fn row_17_a_default_installation_answers_nobody_it_does_not_know() {
     let Some(wire) = Wire::new() else { return };
     let resident = wire.appliance("");
     wire.away(|| {
-        for address in [
+        let addresses = [
             format!("{HOME}:8000"),
             format!("{HOME}:8443"),
             "[fd77::1]:8000".to_owned(),
-        ] {
-            let stranger = Client::new(&address);
+        ];
+        let closed: Vec<_> = facts()
+            .into_iter()
+            .filter(|fact| fact.scope > Scope::Public)
+            .collect();
+        for (number, address) in addresses.iter().enumerate() {
+            let stranger = Client::new(address);
             assert_eq!(stranger.get("/health").status, 200, "{address}");
             assert!(stranger.get("/app/").text().contains("<html"), "{address}");
-            for fact in facts().iter().filter(|fact| fact.scope > Scope::Public) {
+            // Every third route each: one who asks for all three times over is sent away before he is through.
+            for fact in closed.iter().skip(number).step_by(addresses.len()) {
                 let body = if fact.method == "GET" { "" } else { "{}" };
                 let answer = stranger.send(fact.method.as_str(), &filled(fact.path), body);
                 assert_eq!(

@@ -331,8 +331,9 @@ impl Shared {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends the child for the sake of what it is doing; another one takes its place at once.
+    /// Ends the child for the sake of what it is doing. From here on nobody is sent to it; another one takes its place.
     pub(super) fn abandon(&self) {
+        self.life.send_replace(Life::Starting);
         self.abandoned.notify_one();
     }
 
