@@ -239,7 +239,8 @@ fn a_hostile_server_is_contained() {
             .contains("time"),
         "{events:?}"
     );
-    assert_eq!(the(&events, "done")["status"], "done");
+    // It ends with words, whether or not the model made an answer of what there was.
+    assert_ne!(the(&events, "done")["content"], "", "{events:?}");
 
     hostile(&client, "dies");
     let events = used("dies", json!({}));
