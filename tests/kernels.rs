@@ -195,7 +195,7 @@ fn a_chat_on_the_device_says_what_the_processor_says() {
 /// A folder with libraries of NVIDIA's names, compiled from the stand-in.
 fn stand_in(folder: &Path) -> std::path::PathBuf {
     let libraries = folder.join("nvidia");
-    std::fs::create_dir_all(&libraries).unwrap();
+    std::fs::create_dir_all(&libraries).expect("a folder");
     let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args([
             "--edition=2024",
@@ -213,7 +213,7 @@ fn stand_in(folder: &Path) -> std::path::PathBuf {
         libraries.join("libcuda.so.1"),
         libraries.join("libnvrtc.so.13"),
     )
-    .unwrap();
+    .expect("a copy");
     libraries
 }
 

@@ -12,11 +12,11 @@ use crate::support::{App, Client, root};
 /// An appliance whose hub is at this address.
 fn with_hub(folder: &Path, address: &str, more: &str) -> App {
     let data = folder.join("data");
-    std::fs::create_dir_all(data.join("onebit")).unwrap();
+    std::fs::create_dir_all(data.join("onebit")).expect("a folder");
     let settings = format!(
         "[hub]\nendpoint = \"http://{address}\"\n[fetch]\nprivate_hosts = [\"127.0.0.1\"]\n{more}"
     );
-    std::fs::write(data.join("onebit/onebit.toml"), settings).unwrap();
+    std::fs::write(data.join("onebit/onebit.toml"), settings).expect("a file");
     App::start(&data, &[])
 }
 
@@ -26,7 +26,7 @@ fn set(client: &Client) -> Value {
 
 /// The part that converses.
 fn chat(set: &Value) -> Value {
-    let parts = set["parts"].as_array().unwrap();
+    let parts = set["parts"].as_array().expect("parts");
     let found = parts.iter().find(|part| part["role"] == "chat");
     found.unwrap_or_else(|| panic!("{set}")).clone()
 }
@@ -141,12 +141,12 @@ fn offline_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::of(&root().join("packaging/models/onebit-mini.gguf"), true);
     let data = folder.path().join("data");
-    std::fs::create_dir_all(data.join("onebit")).unwrap();
+    std::fs::create_dir_all(data.join("onebit")).expect("a folder");
     let settings = format!(
         "[hub]\nendpoint = \"http://{}\"\n[fetch]\noffline = true\n[models]\nstarter = \"fetch\"\n",
         hub.address
     );
-    std::fs::write(data.join("onebit/onebit.toml"), settings).unwrap();
+    std::fs::write(data.join("onebit/onebit.toml"), settings).expect("a file");
     let app = App::start(&data, &[]);
     let client = app.client();
     let off = set(&client);

@@ -1,7 +1,7 @@
 //! Cuts a document's text into passages that an embedder can see whole.
 //!
 //! Structure decides first (a heading always begins a passage, blank lines separate blocks), the token limit second:
-//! small neighbouring blocks of one section are joined, a block above the limit is cut at sentences, a sentence above
+//! small neighbouring blocks of one section and page are joined, a block above the limit is cut at sentences, a sentence above
 //! it at words, and a word above it at characters. A passage repeats the last sentences of its predecessor in the same
 //! section, so that an answer on the seam is found from both sides. Pure: the token count is handed in.
 
@@ -33,14 +33,17 @@ pub fn chunk(text: &Text, limits: Limits, count: &dyn Fn(&str) -> usize) -> Vec<
             .max(limits.tokens_max / 2);
         let fits = |span: &Span| count(&text.content[span.clone()]) <= room;
         let pieces = pieces(&text.content, section, &fits);
-        for span in join(&text.content, &pieces, room, limits.overlap, count) {
+        // What is cited by its page stands on one; only the tail that it repeats may stand on the page before.
+        let page = |span: &Span| page(&text.page_starts, span.end - 1);
+        let apart = |one: &Span, next: &Span| page(one) != page(next);
+        for span in join(&text.content, &pieces, room, limits.overlap, count, &apart) {
             let body = &text.content[span.clone()];
             let start = position.scalar(span.start);
             passages.push(Passage {
                 text: body.to_owned(),
                 start,
                 end: start + body.chars().count(),
-                page: page(&text.page_starts, span.start),
+                page: page(&span),
                 headings: path.clone(),
             });
         }
@@ -213,19 +216,24 @@ fn word_end(rest: &str) -> usize {
         .map_or(rest.len(), |at| begin + at)
 }
 
-/// Joins neighbouring pieces up to `room` tokens; each passage but the first begins with the tail of its predecessor.
+/// Joins neighbouring pieces up to `room` tokens, unless they stand `apart`; each passage but the first begins with the
+/// tail of its predecessor.
 fn join(
     content: &str,
     pieces: &[Span],
     room: usize,
     overlap: usize,
     count: &dyn Fn(&str) -> usize,
+    apart: &dyn Fn(&Span, &Span) -> bool,
 ) -> Vec<Span> {
     let tokens = |span: Span| count(&content[span]);
     let mut out: Vec<Span> = Vec::new();
     let mut first = 0; // of the passage that grows
     for next in 0..pieces.len() {
-        if next > first && tokens(pieces[first].start..pieces[next].end) > room {
+        let full = next > first
+            && (apart(&pieces[next - 1], &pieces[next])
+                || tokens(pieces[first].start..pieces[next].end) > room);
+        if full {
             out.push(pieces[first].start..pieces[next - 1].end);
             first = next;
             while first > 0
@@ -323,6 +331,34 @@ mod tests {
             .map(|passage| passage.headings.join("/"))
             .collect();
         assert_eq!(paths, ["One", "One/Two", "Three"]);
+    }
+
+    #[test]
+    fn a_passage_stands_on_one_page_and_may_repeat_the_end_of_the_page_before() {
+        let content = "One two three.\n\nFour five.\n\nSix.\n\nSeven.\n\nEight.";
+        let at = |word| content.find(word).expect("in the text");
+        let text = Text {
+            content: content.to_owned(),
+            page_starts: vec![0, at("Six"), at("Eight")],
+            ..Text::default()
+        };
+        let limits = Limits {
+            tokens_max: 9,
+            overlap: 2,
+        };
+        let passages: Vec<_> = chunk(&text, limits, &words)
+            .into_iter()
+            .map(|passage| (passage.text, passage.page))
+            .collect();
+        let wanted = [
+            ("One two three.\n\nFour five.", 1),
+            ("Four five.\n\nSix.\n\nSeven.", 2),
+            ("Six.\n\nSeven.\n\nEight.", 3),
+        ];
+        assert_eq!(
+            passages,
+            wanted.map(|(text, page)| (text.to_owned(), Some(page)))
+        );
     }
 
     #[test]

@@ -55,6 +55,13 @@ fn put(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::PUT, path, summary)
 }
 
+/// Yes or no, in the words that its own backend takes for them; capitals do not matter.
+fn flagged() -> Value {
+    json!({ "enum": [
+        true, false, 1, 0, "1", "0", "true", "false", "t", "f", "yes", "no", "y", "n", "on", "off",
+    ] })
+}
+
 fn system() -> Vec<Operation> {
     let progress = object([
         ("state", words(&["starting", "downloading", "error"])),
@@ -146,7 +153,7 @@ fn system() -> Vec<Operation> {
             "/api/system/download-model",
             "Fetches a model while nobody waits",
         )
-        .takes_form(object([("model_name", text()), ("force?", truth())]))
+        .takes_form(object([("model_name", text()), ("force?", flagged())]))
         .accepts(object([("status", text()), ("model", text())])),
         Operation::get("/api/settings", "The model that one has chosen").writes(settings()),
         put("/api/settings", "Chooses a model, or none")
@@ -290,7 +297,7 @@ fn chat() -> Vec<Operation> {
             ("session_id", text()),
             ("message", json!({ "type": "string", "maxLength": 100_000 })),
             ("document_ids?", maybe(list(text()))),
-            ("stream?", truth()),
+            ("stream?", flagged()),
             ("agent_type?", agent_type()),
         ]))
         .writes(object([
@@ -304,7 +311,7 @@ fn chat() -> Vec<Operation> {
             "/api/chat/confirm-tool",
             "Allows or forbids what an answer waits for",
         )
-        .takes_form(object([("session_id", text()), ("approved", truth())]))
+        .takes_form(object([("session_id", text()), ("approved", flagged())]))
         .writes(object([("status", text()), ("approved", truth())])),
     ]
 }
@@ -374,7 +381,7 @@ fn files() -> Vec<Operation> {
             "/api/files/open",
             "Answered by name: an appliance has no desktop",
         )
-        .takes_form(object([("path", text()), ("reveal?", truth())])),
+        .takes_form(object([("path", text()), ("reveal?", flagged())])),
         Operation::post(
             "/api/files/upload",
             "Keeps a file of a form, up to 20 MiB, beside a message",

@@ -231,7 +231,8 @@ pub(in super::super) async fn one(
         let with_paths = query.include_paths && peer.holds(Scope::Owner);
         return files(&app, name, with_paths).await;
     }
-    let described = app.registrations().await?.contains_key(&key(&id)?);
+    let registrations = app.registrations().await?;
+    let described = key(&id).is_ok_and(|id| registrations.contains_key(&id));
     let wanted = match find(&app, &id).await {
         Ok(model) => model.id,
         // What is only described has an entry too.

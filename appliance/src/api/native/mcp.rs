@@ -108,10 +108,8 @@ fn view(server: McpServer, states: &[ServerStatus]) -> ServerView {
 }
 
 async fn one(app: &App, name: &str, status: StatusCode) -> Result<Response, Failure<OpenAi>> {
-    let servers = app.mcp_servers().await?;
-    let found = servers.into_iter().find(|server| server.name == name);
-    let shown = found.map(|server| view(server, &[]));
-    Ok(answer(status, &shown))
+    let server = app.mcp_server(name).await?;
+    Ok(answer(status, &view(server, &[])))
 }
 
 /// `GET /onebit/mcp`

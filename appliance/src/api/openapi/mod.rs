@@ -191,8 +191,7 @@ impl<'a> Writer<'a> {
                             ((*name).to_owned(), named(&mut self.gives, self.part, shape))
                         })
                         .collect();
-                    response["content"]["text/event-stream"] =
-                        json!({ "schema": text(), "x-events": events });
+                    response["content"]["text/event-stream"] = json!({ "x-events": events });
                 }
             }
         }

@@ -182,13 +182,18 @@ impl App {
         }
     }
 
+    /// The MCP server of this name.
+    ///
+    /// # Errors
+    /// None of this name (`NotFound`), or the store cannot be read.
+    pub async fn mcp_server(&self, name: &str) -> Result<McpServer, AppError> {
+        let servers = self.mcp_servers().await?;
+        let found = servers.into_iter().find(|server| server.name == name);
+        Ok(found.ok_or_else(|| AgentError::NoServer(name.to_owned()))?)
+    }
+
     async fn named_server(&self, name: &str) -> Result<McpServer, AppError> {
-        let found = self
-            .mcp_servers()
-            .await?
-            .into_iter()
-            .find(|server| server.name == name);
-        let server = found.ok_or_else(|| AgentError::NoServer(name.to_owned()))?;
+        let server = self.mcp_server(name).await?;
         match server.enabled {
             true => Ok(server),
             false => Err(AgentError::ServerOff(name.to_owned()).into()),
@@ -239,12 +244,7 @@ impl App {
         name: &str,
         change: impl FnOnce(&mut McpServer),
     ) -> Result<(), AppError> {
-        let found = self
-            .mcp_servers()
-            .await?
-            .into_iter()
-            .find(|server| server.name == name);
-        let mut server = found.ok_or_else(|| AgentError::NoServer(name.to_owned()))?;
+        let mut server = self.mcp_server(name).await?;
         change(&mut server);
         let agents = self.inner.store.agents();
         match agents
