@@ -121,6 +121,7 @@ pub struct Attention {
     gather: Gather,
     soften: Soften,
     rescale: Rescale,
+    blend: Blend,
 }
 
 /// What a pass over one chunk leaves behind, for each row: the largest score, the sum of exponentials, and the
@@ -151,6 +152,7 @@ impl Attention {
             gather: pick(&gather_variants(kind), isa),
             soften: pick(&soften_variants(), isa),
             rescale: pick(&rescale_variants(), isa),
+            blend: pick(&blend_variants(), isa),
         }
     }
 
@@ -206,12 +208,8 @@ impl Attention {
             );
             into.largest[r] = largest;
             into.total[r] = into.total[r] * old + chunk.total[r] * new;
-            let outputs = into.output[r * head_dim..][..head_dim]
-                .iter_mut()
-                .zip(&chunk.output[r * head_dim..]);
-            for (a, b) in outputs {
-                *a = *a * old + *b * new;
-            }
+            let output = &mut into.output[r * head_dim..][..head_dim];
+            (self.blend)(output, &chunk.output[r * head_dim..][..head_dim], old, new);
         }
     }
 }
@@ -265,6 +263,18 @@ compiled_twice! {
 fn rescale(values: &mut [f32], factor: f32) {
     for v in values {
         *v *= factor;
+    }
+}
+
+compiled_twice! {
+    /// `(values, others, old, new)`: `values[i] = values[i] · old + others[i] · new`, each product rounded.
+    fn blend_variants / Blend = blend(values: &mut [f32], others: &[f32], old: f32, new: f32)
+}
+
+#[inline(always)]
+fn blend(values: &mut [f32], others: &[f32], old: f32, new: f32) {
+    for (value, other) in values.iter_mut().zip(others) {
+        *value = *value * old + *other * new;
     }
 }
 
@@ -392,8 +402,10 @@ mod tests {
                     error < tolerance,
                     "{kind:?} {head_dim} {length} {rows}: {error}"
                 );
-                let (best, _) = attend(kind, Isa::detect(), head_dim, length, rows);
-                assert_eq!(scalar, best, "{kind:?} {head_dim} {length} {rows}");
+                for (isa, _) in score_variants(kind) {
+                    let (fast, _) = attend(kind, isa, head_dim, length, rows);
+                    assert_eq!(scalar, fast, "{kind:?} {isa:?} {head_dim} {length} {rows}");
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Attention of one block over the paged cache: who attends to what, split into tasks for threads.
 //!
 //! A task is one KV head of up to [`TASK_TOKENS`] tokens of one sequence over all chunks of its context, or, when a
-//! few tokens meet a long context, over one chunk; then the chunks' states are merged in order. Both ways run the
-//! same arithmetic.
+//! few tokens meet a long context, over a part of them; then the chunks' states are merged in order. Both ways run
+//! the same arithmetic.
 
 use super::Slice;
 use super::config::Config;
@@ -27,6 +27,9 @@ const HEAD_DIM_MAX: usize = 512;
 /// Tasks a thread should have before a long context is left unsplit.
 const TASKS_A_THREAD: usize = 3;
 
+/// Tasks a thread has when it is split: no thread waits long for another's last one.
+const SPLIT_TASKS_A_THREAD: usize = 12;
+
 /// One KV head of a few tokens over a range of chunks.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -38,7 +41,7 @@ pub(super) struct Task {
     position: usize,
     head: usize,
     chunks: Range<usize>,
-    /// Where the state goes if this is one chunk of several, in `Scratch::partials`.
+    /// Where the chunks' states go if these are not all of them, in `Scratch::partials`.
     partial: Option<usize>,
 }
 
@@ -55,7 +58,9 @@ pub(super) fn plan(
         .iter()
         .map(|s| s.tokens.len().div_ceil(TASK_TOKENS))
         .sum();
-    let split = threads > 1 && blocks * config.n_kv_heads < threads * TASKS_A_THREAD;
+    let tasks_unsplit = blocks * config.n_kv_heads;
+    let split = threads > 1 && tasks_unsplit < threads * TASKS_A_THREAD;
+    let parts = (threads * SPLIT_TASKS_A_THREAD).div_ceil(tasks_unsplit.max(1));
     let state = (config.n_heads / config.n_kv_heads) * (config.head_dim + 2);
     let (mut first, mut partial) = (0, 0);
     for slice in batch {
@@ -74,9 +79,12 @@ pub(super) fn plan(
                     partial,
                 };
                 if split && chunks > 1 {
-                    for chunk in 0..chunks {
-                        tasks.push(task(chunk..chunk + 1, Some(partial)));
-                        partial += tokens * state;
+                    let length = chunks.div_ceil(parts);
+                    for begin in (0..chunks).step_by(length) {
+                        let part = begin..chunks.min(begin + length);
+                        let states = part.len() * tokens * state;
+                        tasks.push(task(part, Some(partial)));
+                        partial += states;
                     }
                 } else {
                     tasks.push(task(0..chunks, None));
@@ -171,7 +179,7 @@ impl Heads<'_> {
             .tasks
             .iter()
             .filter(|t| t.partial.is_some())
-            .map(|t| self.state_len(t))
+            .map(|t| t.chunks.len() * self.state_len(t))
             .sum();
         grow(&mut s.partials, partials);
         let (tasks, wide) = (&s.tasks, &s.wide);
@@ -182,20 +190,18 @@ impl Heads<'_> {
                 match task.partial {
                     None => self.whole(attention, cache, task, wide, &out),
                     Some(at) => {
+                        let len = self.state_len(task);
                         // SAFETY: the plan gave every partial task a range of its own.
-                        let state = unsafe { partials.range(at, self.state_len(task)) };
+                        let states = unsafe { partials.range(at, task.chunks.len() * len) };
                         self.with_buffers(task, |queries, scores, _, _| {
                             self.gather_queries(task, wide, queries);
-                            let mut state = self.state(task, state);
-                            self.chunk(
-                                attention,
-                                cache,
-                                task,
-                                task.chunks.start,
-                                queries,
-                                scores,
-                                &mut state,
-                            );
+                            let states = states.chunks_exact_mut(len);
+                            for (chunk, state) in task.chunks.clone().zip(states) {
+                                let mut state = self.state(task, state);
+                                self.chunk(
+                                    attention, cache, task, chunk, queries, scores, &mut state,
+                                );
+                            }
                         });
                     }
                 }
@@ -208,38 +214,35 @@ impl Heads<'_> {
             }
         }
         if partials > 0 {
-            self.merge(attention, s);
+            self.merge(threads, attention, s);
         }
     }
 
-    /// Merges the chunks of split tasks, in order.
-    fn merge(&self, attention: &Attention, s: &mut Scratch) {
-        let (tasks, partials) = (&s.tasks, &mut s.partials);
-        let out = Shared::new(&mut s.attended);
-        let mut i = 0;
-        while i < tasks.len() {
-            let task = &tasks[i];
-            let Some(_) = task.partial else {
-                i += 1;
-                continue;
-            };
-            let same = tasks[i..]
-                .iter()
-                .take_while(|t| t.first == task.first && t.head == task.head)
-                .count();
-            self.with_buffers(task, |_, _, merged, _| {
-                let mut merged = self.state(task, merged);
-                merged.clear();
-                for part in &tasks[i..i + same] {
-                    if let Some(at) = part.partial {
-                        let state = self.state(part, &mut partials[at..][..self.state_len(part)]);
-                        attention.merge(&mut merged, &state);
+    /// Merges the chunks of split tasks, in order; every KV head's on one thread.
+    fn merge(&self, threads: &Threads, attention: &Attention, s: &mut Scratch) {
+        let tasks = &s.tasks;
+        let (partials, out) = (Shared::new(&mut s.partials), Shared::new(&mut s.attended));
+        threads.run(self.config.n_kv_heads, &|head| {
+            let mine = |task: &&Task| task.head == head && task.partial.is_some();
+            let mut mine = tasks.iter().filter(mine).peekable();
+            while let Some(&first) = mine.peek() {
+                self.with_buffers(first, |_, _, merged, _| {
+                    let mut merged = self.state(first, merged);
+                    merged.clear();
+                    while let Some(part) = mine.next_if(|part| part.first == first.first) {
+                        let (Some(at), len) = (part.partial, self.state_len(part)) else {
+                            continue;
+                        };
+                        // SAFETY: the states of this head's tasks belong to this call alone.
+                        let states = unsafe { partials.range(at, part.chunks.len() * len) };
+                        for state in states.chunks_exact_mut(len) {
+                            attention.merge(&mut merged, &self.state(part, state));
+                        }
                     }
-                }
-                self.finish(task, &merged, &out);
-            });
-            i += same;
-        }
+                    self.finish(first, &merged, &out);
+                });
+            }
+        });
     }
 
     /// All chunks of one task.

@@ -1,7 +1,10 @@
 //! The two inner loops of attention: scores of a tile, and the weighted sum of its values.
 //!
 //! A score grows dimension by dimension and an output position by position, each by one fused multiply-add; the
-//! vector variants only do eight of them at once, so they equal the scalar definition bit for bit.
+//! vector variants only do eight or sixteen of them at once, so they equal the scalar definition bit for bit.
+
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use super::TILE;
 use crate::cpu::Isa;
@@ -33,6 +36,17 @@ pub fn score_variants(kind: KvKind) -> Vec<(Isa, Score)> {
             },
         ));
     }
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() >= Isa::Avx512 {
+        list.push((
+            Isa::Avx512,
+            if int8 {
+                wide::score::<true>
+            } else {
+                wide::score::<false>
+            },
+        ));
+    }
     list
 }
 
@@ -58,6 +72,17 @@ pub fn gather_variants(kind: KvKind) -> Vec<(Isa, Gather)> {
             },
         ));
     }
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() >= Isa::Avx512 {
+        list.push((
+            Isa::Avx512,
+            if int8 {
+                wide::gather::<true>
+            } else {
+                wide::gather::<false>
+            },
+        ));
+    }
     list
 }
 
@@ -73,6 +98,28 @@ fn number<const INT8: bool>(side: &[u8], i: usize) -> f32 {
 fn scale(side: &[u8], head_dim: usize, j: usize) -> f32 {
     let at = TILE * head_dim + 4 * j;
     f32::from_le_bytes([side[at], side[at + 1], side[at + 2], side[at + 3]])
+}
+
+/// Bytes of a side.
+#[cfg(target_arch = "x86_64")]
+fn side_bytes(int8: bool, head_dim: usize) -> usize {
+    if int8 {
+        TILE * (head_dim + 4)
+    } else {
+        TILE * head_dim * 2
+    }
+}
+
+/// The weights of R rows, each times its position's scale.
+#[cfg(target_arch = "x86_64")]
+fn scaled<const R: usize>(weights: &[f32], values: &[u8], head_dim: usize) -> [[f32; TILE]; R] {
+    let mut scaled = [[0.0; TILE]; R];
+    for (scaled, weights) in scaled.iter_mut().zip(weights.as_chunks::<TILE>().0) {
+        for (j, (s, w)) in scaled.iter_mut().zip(weights).enumerate() {
+            *s = w * scale(values, head_dim, j);
+        }
+    }
+    scaled
 }
 
 /// The definition.
@@ -122,19 +169,11 @@ fn gather<const INT8: bool>(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::TILE;
+    use super::{TILE, side_bytes};
     use std::arch::x86_64::*;
 
     /// Rows of one register tile: 4 rows of 2 vectors leave room for the 2 loaded vectors and a broadcast.
     const ROWS: usize = 4;
-
-    fn side_bytes(int8: bool, head_dim: usize) -> usize {
-        if int8 {
-            TILE * (head_dim + 4)
-        } else {
-            TILE * head_dim * 2
-        }
-    }
 
     pub(super) fn score<const INT8: bool>(
         queries: &[f32],
@@ -237,15 +276,13 @@ mod x86 {
         outputs: &mut [f32],
     ) -> usize {
         assert!(weights.len() >= R * TILE && outputs.len() >= R * head_dim);
-        let mut scaled = [[0.0; TILE]; R];
-        if INT8 {
-            for (scaled, weights) in scaled.iter_mut().zip(weights.as_chunks::<TILE>().0) {
-                for (j, (s, w)) in scaled.iter_mut().zip(weights).enumerate() {
-                    *s = w * super::scale(values, head_dim, j);
-                }
-            }
-        }
-        let weights: &[f32] = if INT8 { scaled.as_flattened() } else { weights };
+        let scaled: [[f32; TILE]; R];
+        let weights = if INT8 {
+            scaled = super::scaled(weights, values, head_dim);
+            scaled.as_flattened()
+        } else {
+            weights
+        };
         let mut d = 0;
         // SAFETY: `d + 16 <= head_dim` (or `d + 8 <= head_dim` in the rest), `j < TILE`, `r < R`: all inside.
         unsafe {
