@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +20,11 @@ pub(super) const PRESENCE_FILE: &str = "serving.json";
 
 /// How long stopped turns get to store what they have: a commit takes milliseconds, a tired disk a second.
 const SAVE_MAX: Duration = Duration::from_secs(3);
+
+/// How long the lock of an appliance that was killed is waited for: a child that it had just begun holds the lock too
+/// until it has become its program, which on a busy machine takes a while.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_STEP: Duration = Duration::from_millis(10);
 
 pub(super) async fn run(config: Config) -> Result<(), Failed> {
     let drain = Duration::from_secs(config.server.drain_s);
@@ -190,6 +195,13 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failed> {
     })
 }
 
+/// Whether the process that announced itself with this text is there; false where nobody has yet.
+fn lives(text: &str) -> bool {
+    let said: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let process = said["pid"].as_u64().map(|pid| format!("/proc/{pid}"));
+    process.is_some_and(|process| Path::new(&process).exists())
+}
+
 /// The locked presence file; dropping it removes it.
 pub(super) struct Presence {
     file: File,
@@ -206,19 +218,25 @@ impl Presence {
             .create(true)
             .truncate(false)
             .open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Presence { file, path }),
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
-                Err(format!(
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Presence { file, path }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            let mut text = String::new();
+            file.rewind()?;
+            file.read_to_string(&mut text)?;
+            if lives(&text) || begun.elapsed() > LINGER_MAX {
+                return Err(format!(
                     "another onebit already serves {}: {}",
                     data.display(),
                     text.trim()
                 )
-                .into())
+                .into());
             }
-            Err(TryLockError::Error(error)) => Err(error.into()),
+            std::thread::sleep(LINGER_STEP);
         }
     }
 
@@ -253,5 +271,23 @@ mod tests {
         assert!(error.contains("127.0.0.1:1"), "{error}");
         drop(first);
         Presence::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_one_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dead = Presence::take(folder.path()).unwrap();
+        // No process has this number: it is above the kernel's largest.
+        dead.file.write_all(br#"{"pid":4194305}"#).unwrap();
+        let lock = dead.file.try_clone().unwrap();
+        std::mem::forget(dead);
+        let (begin, begun) = std::sync::mpsc::channel();
+        let holder = std::thread::spawn(move || {
+            begun.recv().unwrap();
+            lock.unlock().unwrap();
+        });
+        begin.send(()).unwrap();
+        Presence::take(folder.path()).unwrap();
+        holder.join().unwrap();
     }
 }
