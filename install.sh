@@ -33,6 +33,8 @@ DISK_MIB_MIN=300
 # Starting takes well under a second; a machine that swaps gets a minute.
 HEALTH_SECONDS_MAX=60
 SERVICE_USER=onebit
+# What phones' tunnels come in by: mesh.port.
+MESH_PORT=51820/udp
 
 usage() {
     cat <<'EOF'
@@ -50,7 +52,7 @@ Usage: install.sh [options]              fetch the newest release, install and s
   --with-smollm2   with --source: fetch SmolLM2-135M-Instruct (94 MB) and import it as smollm2-135m
   --prefix DIR     install below DIR, data included (default: /usr/local as root, ~/.local as a user)
   --listen A:P     the only address to serve on (default: all of this machine's, 8000 and 8443)
-  --open-firewall  let the local network in (firewalld or ufw); --uninstall closes it again
+  --open-firewall  let the local network and phones' tunnels in (firewalld or ufw); --uninstall closes it again
   --hold-port      systemd holds the port, so that no connection is refused while the service restarts
   --no-service     start in the background instead of as a systemd service
   --no-start       install only
@@ -487,32 +489,43 @@ install_parts() {
     done
 }
 
-# firewall add|remove PORTS: for the local network; fails where there is no firewall that it knows.
+# firewall add|remove PORTS: TCP for the local network, those with /udp from anywhere; fails where there is no firewall
+# that it knows.
 firewall() {
     if have firewall-cmd && firewall-cmd -q --state 2>/dev/null; then
-        for port in $2; do as_root firewall-cmd -q --permanent "--$1-port=$port/tcp"; done
+        for port in $2; do
+            case $port in */*) ;; *) port=$port/tcp ;; esac
+            as_root firewall-cmd -q --permanent "--$1-port=$port"
+        done
         # Names on the network may be others' too: what was let in for them stays.
         [ "$1" = remove ] || as_root firewall-cmd -q --permanent --add-service=mdns
         as_root firewall-cmd -q --reload
     elif have ufw; then
         delete=''
         [ "$1" = add ] || delete=delete
-        for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
-            # Nothing at all where it is empty.
-            # shellcheck disable=SC2086
-            for port in $2; do as_root ufw $delete allow proto tcp from "$net" to any port "$port"; done
+        # Nothing at all where it is empty.
+        # shellcheck disable=SC2086
+        for port in $2; do
+            case $port in
+                */*) as_root ufw $delete allow "$port" ;;
+                *) for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
+                    as_root ufw $delete allow proto tcp from "$net" to any port "$port"
+                done ;;
+            esac
         done
     else
         return 1
     fi
 }
 
-# Lets the local network reach the port; only when asked to. What was opened is noted, so that it can be closed.
+# Lets the local network reach the port, and phones their tunnel, which answers nobody without a key; only when asked
+# to. What was opened is noted, so that it can be closed.
 open_firewall() {
     [ "$want_firewall" = yes ] || return 0
     ports='8000 8443'
     [ -z "$listen" ] || ports=${listen##*:}
-    step "firewall: $ports for the local network"
+    ports="$ports $MESH_PORT"
+    step "firewall: ${ports% *} for the local network, $MESH_PORT for phones' tunnels"
     case $listen in
         127.* | localhost:* | '[::1]:'*) say "    note: onebit listens on this machine alone; leave --listen out" ;;
     esac

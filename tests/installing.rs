@@ -246,13 +246,18 @@ fn a_firewall_is_opened_when_asked_and_closed_again() {
     const UFW: &str = "echo ufw \"$@\" >>\"$LOG\"";
     let nets = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
     let ufw = |verb: &str| {
-        nets.map(|net| format!("ufw {verb} proto tcp from {net} to any port 8123"))
-            .to_vec()
+        let mut lines = nets
+            .map(|net| format!("ufw {verb} proto tcp from {net} to any port 8123"))
+            .to_vec();
+        // Phones come from anywhere.
+        lines.push(format!("ufw {verb} 51820/udp"));
+        lines
     };
     let firewalld = |verb: &str| {
         [
             "--state".to_owned(),
             format!("--permanent --{verb}-port=8123/tcp"),
+            format!("--permanent --{verb}-port=51820/udp"),
             "--permanent --add-service=mdns".to_owned(),
             "--reload".to_owned(),
         ]
