@@ -76,6 +76,7 @@ async function handle(store, control, request, response) {
   if (kind === 'devices' || kind === 'keys') return send(response, { [kind]: control[kind] });
   if (kind === 'pair') return send(response, id ? { state: control.allowed ? 'in' : 'waiting' } : { id: 'p', secret: 's', digits: '481 294' }, id ? 200 : 201);
   if (kind === 'mesh') return meshRoute(control, request, response, verb, body);
+  if (kind === 'headscale') return headscaleRoute(control, request, response, verb, body);
   if (kind === 'pairing') return pairingRoute(control, request, response, id, body);
   if (kind === 'status') return send(response, statusOf(store));
   if (kind === 'starter') return send(response, starterOf(store, body));
@@ -89,6 +90,14 @@ async function handle(store, control, request, response) {
   if (kind === 'turns') return turnRoute(store, request, response, id, verb);
   if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
   return fail(response, 404, 'not_found', 'there is no such route');
+}
+
+function headscaleRoute(control, request, response, node, body) {
+  if (!control.headscale) return fail(response, 409, 'headscale_not_set', 'no Headscale server is set; set url and key under [headscale]');
+  if (request.method === 'DELETE') control.headscale = control.headscale.filter((one) => one.id !== node);
+  if (request.method !== 'POST') return send(response, { version: 'v0.28.0', nodes: control.headscale });
+  control.invited = body.user;
+  return send(response, { server: 'https://hs.example.org', key: 'hskey-once', expires_in_min: 60, picture: { size: 3, path: 'M1 1h1v1h-1z' } }, 201);
 }
 
 function meshRoute(control, request, response, device, body) {

@@ -63,6 +63,26 @@ test('a device gets a tunnel: one code for anywhere, one for home, shown once', 
     assert.deepEqual(mock.control.tunnels, []);
   }));
 
+test('a Headscale that is set: a key for one more device, and a session ended', () =>
+  withPage(mock.base, { screen: 'phone' }, async (page) => {
+    await page.goto(`${mock.base}#/devices`);
+    // Asked when somebody looks, and not before: most have none.
+    mock.control.headscale = [{ id: '7', name: 'pixel', user: 'ada', online: true, addresses: ['100.64.0.3'] }];
+    await page.click('button >> text=Show its devices');
+    await page.waitForSelector('small >> text=ada · 100.64.0.3 · connected');
+    await page.fill('input[aria-label="User"]', 'grace');
+    await page.click('button >> text=Invite a device');
+    await page.waitForSelector('.secret >> text=hskey-once');
+    assert.equal(mock.control.invited, 'grace');
+    await assertAccessible(page);
+    await assertNoSideways(page);
+    await page.click('button >> text=Done');
+    assert.equal(await page.locator('.secret').count(), 0);
+    await page.click('button >> text=End session');
+    await page.waitForFunction(() => !document.body.innerText.includes('pixel'));
+    mock.control.headscale = undefined;
+  }));
+
 test('a device that somebody else let in is told of', () =>
   withPage(mock.base, {}, async (page) => {
     const known = mock.control.session;

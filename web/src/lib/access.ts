@@ -73,6 +73,13 @@ export const mesh = (): Promise<Mesh> => json('GET', 'mesh');
 export const addTunnel = (device: string): Promise<Tunnel> => json('POST', 'mesh/peers', { device });
 export const removeTunnel = async (id: string): Promise<void> => void (await send('DELETE', `mesh/peers/${id}`));
 
+export type Headscale = Schemas['get_onebit_headscale'];
+export type Invitation = Schemas['post_onebit_headscale_invitations'];
+
+export const headscale = (): Promise<Headscale> => json('GET', 'headscale');
+export const invite = (user: string): Promise<Invitation> => json('POST', 'headscale/invitations', { user });
+export const expireNode = async (id: string): Promise<void> => void (await send('DELETE', `headscale/nodes/${id}`));
+
 /** A name for this device that its owner recognises in the list. */
 export function deviceName(agent: string): string {
   const system = /iPhone|iPad|Android|Windows|Macintosh|CrOS|Linux/.exec(agent)?.[0] ?? '';
