@@ -510,6 +510,8 @@ like(gaia.AgentListResponse, agents)
 names = [agent["id"] for agent in agents["agents"]]
 check(agents["total"] == len(names) and names[0] == "chat" and "documents" in names, names)
 check(all(agent["source"] == "builtin" and agent["conversation_starters"] for agent in agents["agents"]), agents)
+newer = call("GET /api/agents", headers={"X-Gaia-UI": "1"}).json()
+check([agent["id"] for agent in newer["agents"]] == ["gaia", *names] and newer["total"] == len(names) + 1, "a newer page finds its plain agent")
 check(call("GET /api/agents/{id}", "/api/agents/documents").json() == next(a for a in agents["agents"] if a["id"] == "documents"), "one")
 for unknown in ("nobody", "a/b", "..%2f..%2fetc"):
     lost = call("GET /api/agents/{id}", f"/api/agents/{unknown}", expect=404)

@@ -26,7 +26,7 @@ use crate::domain::{
 use crate::error::{Failing, Kind};
 
 /// What the plain agent is called, in April and by the page of 0.25.1.
-const PLAIN: [&str; 2] = [views::PLAIN_AGENT, "gaia"];
+const PLAIN: [&str; 2] = [views::PLAIN_AGENT, views::NEWER_PLAIN_AGENT];
 
 /// Characters of a question.
 const QUESTION_CHARS_MAX: usize = 100_000;

@@ -10,6 +10,9 @@ use crate::domain::{Citation, Stats};
 /// The agent of a session for which none was chosen.
 pub(super) const PLAIN_AGENT: &str = "chat";
 
+/// What the page of 0.25.1 calls it, which says that none is installed where the list has no such name.
+pub(super) const NEWER_PLAIN_AGENT: &str = "gaia";
+
 /// What the original calls a session that nobody has named.
 const UNNAMED: &str = "New Chat";
 
