@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::lemonade::socket::Socket;
 use crate::support::Client;
 use crate::support::phone::{Phone, have, scan, value};
-use crate::support::wire::{As, HOME, Machine, OUTSIDE, Resident, Wire};
+use crate::support::wire::{As, HOME, HOME6, Machine, OUTSIDE, Resident, Wire};
 
 /// The appliance's address inside.
 const INSIDE: &str = "10.77.0.1";
@@ -374,7 +374,7 @@ fn it_needs_no_rights_at_all() {
 }
 
 /// A household's router: nothing comes in that nobody asked for, except through the doors that `miniupnpd` opens.
-fn route(router: &Machine, folder: &Path) -> crate::support::wire::Kept {
+fn route(router: &Machine, folder: &Path, pcp: &str) -> crate::support::wire::Kept {
     const RULES: &str = "table inet filter {
         chain miniupnpd { }
         chain prerouting_miniupnpd { }
@@ -389,16 +389,24 @@ fn route(router: &Machine, folder: &Path) -> crate::support::wire::Kept {
         chain postrouting {
             type nat hook postrouting priority 100;
             jump postrouting_miniupnpd
-            oifname \"wan\" masquerade
+            meta nfproto ipv4 oifname \"wan\" masquerade
         }
     }";
     let rules = folder.join("rules.nft");
     std::fs::write(&rules, RULES).expect("written");
     let set = router.command("nft").arg("-f").arg(&rules).status();
     assert!(set.is_ok_and(|status| status.success()));
+    if pcp == "no" {
+        // The daemon answers PCP of version 6 whatever its settings say.
+        let silent = "add chain inet filter input { type filter hook input priority 0; }\n\
+                      add rule inet filter input udp dport 5351 drop\n";
+        std::fs::write(&rules, silent).expect("written");
+        let set = router.command("nft").arg("-f").arg(&rules).status();
+        assert!(set.is_ok_and(|status| status.success()));
+    }
     let settings = format!(
-        "ext_ifname=wan\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=yes\n\
-         min_lifetime=2\nmax_lifetime={LEASE_S}\nlease_file={0}/leases\n\
+        "ext_ifname=wan\nlistening_ip=lan\nenable_natpmp={pcp}\nenable_upnp=yes\n\
+         min_lifetime=2\nmax_lifetime={LEASE_S}\nlease_file={0}/leases\nlease_file6={0}/leases6\n\
          upnp_table_name=filter\nupnp_nat_table_name=filter\nupnp_forward_chain=miniupnpd\n\
          upnp_nat_chain=prerouting_miniupnpd\nupnp_nat_postrouting_chain=postrouting_miniupnpd\n\
          secure_mode=yes\nallow 1024-65535 192.168.77.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n",
@@ -410,7 +418,11 @@ fn route(router: &Machine, folder: &Path) -> crate::support::wire::Kept {
     let arguments = ["-d", "-f", &file, "-P", &pid.display().to_string()];
     let (kept, lines) = router.keep("miniupnpd", &arguments);
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(10)) {
-        if line.contains("Listening for NAT-PMP") {
+        let last = match pcp {
+            "yes" => "Listening for NAT-PMP",
+            _ => "HTTP IPv6 address given",
+        };
+        if line.contains(last) {
             return kept;
         }
     }
@@ -446,7 +458,7 @@ fn a_router_is_asked_to_let_phones_through_and_asked_again() {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let _daemon = route(&router, folder.path());
+    let _daemon = route(&router, folder.path(), "yes");
     let resident = wire.appliance("");
     assert_eq!(
         forgotten_at(folder.path()),
@@ -487,7 +499,7 @@ fn a_router_behind_the_providers_is_told_as_such() {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let _daemon = route(&router, folder.path());
+    let _daemon = route(&router, folder.path(), "yes");
     let resident = wire.appliance("");
     let made = tunnel(&wire, &json!({ "name": "Phone" }));
     assert_eq!(made["verdict"]["state"], "carrier", "{made}");
@@ -499,4 +511,49 @@ fn a_router_behind_the_providers_is_told_as_such() {
         status.contains("from anywhere: no") && status.contains("provider"),
         "{status}"
     );
+}
+
+/// The rules by which the router lets something in.
+fn doors(router: &Machine) -> String {
+    let mut command = router.command("nft");
+    let listed = command.args(["list", "chain", "inet", "filter", "miniupnpd"]);
+    let listed = listed.output().expect("nft runs");
+    String::from_utf8_lossy(&listed.stdout).into_owned()
+}
+
+/// Behind a provider's own router there is no way in by version 4; where there is version 6, one by that.
+#[test]
+fn the_firewall_of_version_6_is_asked_where_version_4_leads_nowhere() {
+    let tools = ["wireguard-go", "wg", "miniupnpd", "nft"];
+    for (pcp, by) in [("yes", "PCP"), ("no", "UPnP")] {
+        let Some((wire, router)) = have(&tools)
+            .then(|| Wire::with_router("100.64.7.1"))
+            .flatten()
+        else {
+            return;
+        };
+        wire.with_version_6(&router);
+        let folder = tempfile::tempdir().expect("a folder");
+        let _daemon = route(&router, folder.path(), pcp);
+        let resident = wire.appliance("");
+        let made = tunnel(&wire, &json!({ "name": "Phone" }));
+        assert_eq!(made["verdict"]["state"], "open", "{by}: {made}");
+        assert_eq!(made["verdict"]["by"], by, "{made}");
+        let settings = made["anywhere"]["settings"].as_str().expect("settings");
+        assert_eq!(value(settings, "Endpoint"), format!("[{HOME6}]:51820"));
+        assert!(doors(&router).contains("dport 51820"), "{}", doors(&router));
+        let _phone = Phone::new(&wire, settings);
+        let first = wire.away(|| answered(Duration::from_secs(10)));
+        assert!(first.is_some(), "{by}: not through the firewall");
+        // Nothing else of this machine is open to the world.
+        let other: SocketAddr = format!("[{HOME6}]:8000").parse().expect("an address");
+        let opened = wire.away(|| TcpStream::connect_timeout(&other, Duration::from_secs(1)));
+        assert!(opened.is_err(), "{by}: the firewall lets everything in");
+        resident.stop();
+        assert!(
+            !doors(&router).contains("51820"),
+            "{by}: {}",
+            doors(&router)
+        );
+    }
 }

@@ -31,6 +31,8 @@ pub(crate) const AWAY: &str = "192.168.77.2";
 pub(crate) const ABROAD: &str = "11.0.0.2";
 /// The router's outside.
 pub(crate) const OUTSIDE: &str = "11.0.0.1";
+/// The appliance's address of version 6 behind a router that has any, which everybody reaches where its firewall lets them.
+pub(crate) const HOME6: &str = "2a0f:77::1";
 
 /// An appliance that says nothing for so long does not start.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -226,6 +228,44 @@ impl Wire {
             .status();
         assert!(forward.is_ok_and(|status| status.success()));
         Some((Wire { home, away }, router))
+    }
+
+    /// Gives the three machines version 6 as well: addresses that need no translation, and a router that announces nothing.
+    pub(crate) fn with_version_6(&self, router: &Machine) {
+        let steps: [(&Machine, &[&str]); 3] = [
+            (
+                &self.home,
+                &[
+                    &format!("addr add {HOME6}/64 dev wire nodad"),
+                    "-6 route add default via fe80::fe dev wire",
+                ],
+            ),
+            (
+                router,
+                &[
+                    "addr add fe80::fe/64 dev lan nodad",
+                    "addr add 2a0f:77::fe/64 dev lan nodad",
+                    "addr add 2a0f:88::fe/64 dev wan nodad",
+                ],
+            ),
+            (
+                &self.away,
+                &[
+                    "addr add 2a0f:88::2/64 dev wire nodad",
+                    "-6 route add default via 2a0f:88::fe dev wire",
+                ],
+            ),
+        ];
+        for (machine, lines) in steps {
+            for line in lines {
+                assert!(machine.ip(line), "ip {line}");
+            }
+        }
+        let forward = router
+            .command("sh")
+            .args(["-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"])
+            .status();
+        assert!(forward.is_ok_and(|status| status.success()));
     }
 
     /// Does something on the other machine: every socket that `work` opens is opened there.

@@ -33,8 +33,9 @@ fn gateway_in(table: &str) -> Option<Ipv4Addr> {
 pub fn gateway6() -> Option<(Ipv6Addr, u32)> {
     let table = std::fs::read_to_string("/proc/net/ipv6_route").ok()?;
     let (via, interface) = gateway6_in(&table)?;
-    let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
-    Some((via, index.trim().parse().ok()?))
+    let all = if_addrs::get_if_addrs().ok()?;
+    let own = all.iter().find(|own| own.name == interface)?;
+    Some((via, own.index?))
 }
 
 fn gateway6_in(table: &str) -> Option<(Ipv6Addr, &str)> {

@@ -8,6 +8,7 @@
 mod error;
 pub mod headscale;
 mod netstack;
+mod pinhole;
 mod ports;
 pub mod tailnet;
 mod task;

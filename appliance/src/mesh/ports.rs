@@ -3,22 +3,24 @@
 //! PCP and NAT-PMP first, which cost one datagram, then UPnP. What they answer is judged here: a router whose own
 //! address is no public one stands behind another, and no phone from outside gets through to it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crab_nat::{
     GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType,
-    TimeoutConfig, natpmp, pcp,
+    TimeoutConfig, natpmp,
 };
 use igd_next::aio::tokio::Tokio;
-use igd_next::{PortMappingProtocol, SearchOptions, aio};
+use igd_next::{GetExternalIpError, PortMappingProtocol, RequestError, SearchOptions, aio};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
+use super::pinhole::Pinhole;
+
 /// What routers are asked for; they give what they like.
-const LEASE_S: u32 = 7200;
+pub(super) const LEASE_S: u32 = 7200;
 
 /// A router that did not answer is asked again after so long: it may have been restarted.
 const AGAIN: Duration = Duration::from_secs(120);
@@ -27,10 +29,10 @@ const AGAIN: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_secs(30);
 
 /// The shortest time between two renewals.
-const RENEW_MIN: Duration = Duration::from_secs(1);
+pub(super) const RENEW_MIN: Duration = Duration::from_secs(1);
 
 /// How long a router may take by UPnP.
-const SEARCH: Duration = Duration::from_secs(3);
+pub(super) const SEARCH: Duration = Duration::from_secs(3);
 
 /// A router on the same wire answers in milliseconds.
 const ASK: TimeoutConfig = TimeoutConfig {
@@ -315,7 +317,15 @@ async fn ask_by_upnp(gateway: Ipv4Addr, own: Ipv4Addr, port: NonZeroU16) -> Resu
             found.addr.ip()
         )));
     }
-    let ip = found.get_external_ip().await.map_err(said)?;
+    let ip = found.get_external_ip().await.map_err(|error| match error {
+        // One without a public address has none to tell.
+        GetExternalIpError::RequestError(RequestError::InvalidResponse(text))
+            if text.contains("<NewExternalIPAddress></NewExternalIPAddress>") =>
+        {
+            Shut::Behind(None)
+        }
+        error => said(error),
+    })?;
     if !is_public(ip) {
         return Err(behind(ip));
     }
@@ -335,51 +345,6 @@ async fn ask_by_upnp(gateway: Ipv4Addr, own: Ipv4Addr, port: NonZeroU16) -> Resu
         SocketAddr::new(ip, outer),
         local,
     ))
-}
-
-/// Asks the router of version 6 to let the port through to this machine; it changes no address.
-async fn pinhole(around: &Surroundings, port: NonZeroU16) -> Option<(SocketAddr, By, Duration)> {
-    let (gateway, scope) = around.gateway6?;
-    let own = around.addresses.iter().find_map(|ip| match ip {
-        IpAddr::V6(ip) if is_public(IpAddr::V6(*ip)) => Some(*ip),
-        _ => None,
-    })?;
-    let at = SocketAddr::from((own, port.get()));
-    let options = PortMappingOptions {
-        external_port: Some(port),
-        lifetime_seconds: Some(LEASE_S),
-        timeout_config: Some(ASK),
-    };
-    let router = GatewayAddress::IpV6(gateway, Some(scope));
-    let request = pcp::BaseMapRequest::new(router, own.into(), InternetProtocol::Udp, port);
-    match pcp::port_mapping(request, None, None, options).await {
-        Ok(mapping) => {
-            let lifetime = Duration::from_secs(u64::from(mapping.lifetime()));
-            return Some((at, By::Pcp, (lifetime / 2).max(RENEW_MIN)));
-        }
-        Err(error) => tracing::debug!(%error, "no pinhole by PCP"),
-    }
-    let mut search = SearchOptions::ipv6(scope);
-    search.timeout = Some(SEARCH);
-    search.single_search_timeout = Some(SEARCH);
-    let found = aio::tokio::search_ipv6_firewall_gateway(search).await;
-    let client = SocketAddrV6::new(own, port.get(), 0, 0);
-    match found {
-        Ok(found) => match found
-            .add_pinhole(PortMappingProtocol::UDP, client, LEASE_S)
-            .await
-        {
-            Ok(_) => Some((at, By::Upnp, Duration::from_secs(u64::from(LEASE_S) / 2))),
-            Err(error) => {
-                tracing::debug!(%error, "no pinhole by UPnP");
-                None
-            }
-        },
-        Err(error) => {
-            tracing::debug!(%error, "no router of version 6 by UPnP");
-            None
-        }
-    }
 }
 
 /// What follows from what was found.
@@ -412,9 +377,10 @@ pub(super) async fn keep(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut door: Option<Door> = None;
+    let mut hole = Pinhole::default();
     let mut around = look();
     loop {
-        let wait = step(&mut door, &around, port, &verdict).await;
+        let wait = step(&mut door, &mut hole, &around, port, &verdict).await;
         let until = tokio::time::Instant::now() + wait;
         let changed = loop {
             let next = until.min(tokio::time::Instant::now() + LOOK);
@@ -424,6 +390,7 @@ pub(super) async fn keep(
                     if let Some(door) = door.take() {
                         door.shut().await;
                     }
+                    hole.shut().await;
                     return;
                 }
                 () = tokio::time::sleep_until(next) => {}
@@ -440,6 +407,7 @@ pub(super) async fn keep(
         if changed {
             // Another network has another router, and the old one forgets by itself.
             door = None;
+            hole = Pinhole::default();
         }
     }
 }
@@ -447,6 +415,7 @@ pub(super) async fn keep(
 /// Opens or renews, tells the verdict, and says how long it holds.
 async fn step(
     door: &mut Option<Door>,
+    hole: &mut Pinhole,
     around: &Surroundings,
     port: NonZeroU16,
     verdict: &watch::Sender<Verdict>,
@@ -473,7 +442,7 @@ async fn step(
     let mut wait = door.as_ref().map_or(AGAIN, Door::renew_after);
     let mut found = judge(around, port.get(), found);
     if found.endpoint().is_none()
-        && let Some((at, by, renew)) = pinhole(around, port).await
+        && let Some((at, by, renew)) = hole.open(around, port).await
     {
         wait = wait.min(renew);
         found = Verdict::Open { at, by };
