@@ -25,6 +25,7 @@ mod pull; // models from a mirror that cuts, lies and dies
 
 // The program as a server.
 mod access; // what a stranger sees, pairing, persons, keys
+mod acme; // certificates of others: from Let's Encrypt's own test authority, and from a tailscaled
 mod agents; // tasks worked through with tools, asked about, stopped, taken up again
 mod anthropic; // messages, their events and their token count
 mod backup; // one file of everything, made while the appliance runs

@@ -24,7 +24,7 @@ pub use gaia::GaiaConfig;
 pub use hub::HubConfig;
 pub use mesh::{HeadscaleConfig, MeshConfig};
 pub use ternary::{CacheKind, ComputeDevice, HeadKind, TernaryConfig};
-pub use trust::TrustConfig;
+pub use trust::{AcmeConfig, TrustConfig};
 
 /// The commented file with every setting at its default; `onebit` prints it, a test holds it true.
 pub const DEFAULT_FILE: &str = include_str!("../onebit.toml");
@@ -39,6 +39,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who is let in, and what we are called.
     pub trust: TrustConfig,
+    /// A public certificate for names of the owner's.
+    pub acme: AcmeConfig,
     /// How phones reach us from anywhere.
     pub mesh: MeshConfig,
     /// A Headscale server of the owner's.
@@ -391,7 +393,7 @@ impl Config {
                 "needs trust.certificate_key, and the other way round",
             );
         }
-        if let Some((key, why)) = self.mesh.fault() {
+        if let Some((key, why)) = self.acme.fault().or_else(|| self.mesh.fault()) {
             return wrong(key, why);
         }
         if !(self.pool.memory_share > 0.0 && self.pool.memory_share <= 1.0) {

@@ -41,6 +41,7 @@ impl App {
         let mut names: Vec<String> = std::iter::once(own).chain(system).collect();
         names.dedup();
         names.extend(self.config().server.allowed_hosts.iter().cloned());
+        names.extend(self.config().acme.names.iter().cloned());
         names.extend(self.tailnet().map(|net| net.name));
         names
     }

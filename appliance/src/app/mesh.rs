@@ -217,7 +217,7 @@ impl App {
 
     /// Looks whether this machine is in a tailnet, whose name for it is then one of ours.
     pub(super) async fn look_for_tailnet(&self) {
-        let found = tailnet::look(Path::new(tailnet::SOCKET)).await;
+        let found = tailnet::look(Path::new(&self.config().mesh.tailscaled)).await;
         let mut known = self
             .inner
             .tailnet

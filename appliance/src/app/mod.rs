@@ -4,6 +4,7 @@
 //! of HTTP or of any dialect. Its files do not import each other, apart from this one.
 
 mod access;
+mod acme;
 mod affinity;
 mod agents;
 mod answer;

@@ -88,7 +88,7 @@ fn advice(verdict: &Value) -> String {
     let text = |key: &str| verdict[key].as_str().unwrap_or_default();
     match text("state") {
         "open" => format!("from anywhere: {} (the router lets it through, {})", text("endpoint"), text("by")),
-        "public" => format!("from anywhere: {}, if no firewall stands before it", text("endpoint")),
+        "public" => format!("from anywhere: {}, if no firewall stands before it (install.sh --open-firewall)", text("endpoint")),
         "named" => format!("from anywhere: {}, as the settings say", text("endpoint")),
         "carrier" => format!(
             "from anywhere: no. The router's own address{} is not a public one: another router, mostly your provider's, \

@@ -60,6 +60,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failed> {
     // Ends with the value, and takes the name back.
     let _announced = app.announce();
     tokio::spawn(app.clone().keep_certificates());
+    tokio::spawn(app.clone().keep_named_certificates());
     app.start_mesh().await;
     tracing::info!(version = VERSION, data = %data.display(), "ready");
     let service = Arc::new(Service::find(&environment));

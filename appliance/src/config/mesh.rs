@@ -18,6 +18,8 @@ pub struct MeshConfig {
     pub endpoint: String,
     /// Whether the router is asked to let the port through.
     pub map_port: bool,
+    /// Where a tailscaled of this machine listens.
+    pub tailscaled: String,
 }
 
 impl Default for MeshConfig {
@@ -28,6 +30,7 @@ impl Default for MeshConfig {
             network: Ipv4Addr::new(10, 77, 0, 0),
             endpoint: String::new(),
             map_port: true,
+            tailscaled: "/var/run/tailscale/tailscaled.sock".to_owned(),
         }
     }
 }

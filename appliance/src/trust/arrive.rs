@@ -73,25 +73,30 @@ impl Trust {
         })
     }
 
-    /// A device uses a code.
+    /// A device uses a code; `known` is who it is by others' word, which the owner is told.
     ///
     /// # Errors
     /// The code is wrong in any way, or there were too many tries.
     pub async fn claim_pairing(
         &self,
         transport: &Transport,
+        known: Option<&str>,
         code: &str,
         name: &str,
     ) -> Result<Claimed, TrustError> {
         self.try_code(transport)?;
         let name = name_of(name)?;
+        let address = match known {
+            Some(known) => format!("{} ({known})", transport.address()),
+            None => transport.address().to_owned(),
+        };
         let secret = secret::hex(&secret::random::<32>()?);
         let claim = lock(&self.pairings).claim(
             now_ms(),
             code,
             pairing::Device {
                 name: &name,
-                address: transport.address(),
+                address: &address,
                 private: transport.is_private(),
                 secret: &secret,
                 ours: self.certificates.authority_der().as_slice(),

@@ -8,6 +8,7 @@ mod arrive;
 mod error;
 mod files;
 mod limits;
+pub mod named;
 pub mod pairing;
 pub mod qr;
 mod secret;

@@ -264,7 +264,7 @@ async fn a_phone_is_paired_and_holds_what_its_way_allows() {
         };
         let opened = trust.open_pairing(grant, "test").await.unwrap();
         let claimed = trust
-            .claim_pairing(&lan(secure), &opened.typed_code, " Pixel ")
+            .claim_pairing(&lan(secure), None, &opened.typed_code, " Pixel ")
             .await
             .unwrap();
         trust

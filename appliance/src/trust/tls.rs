@@ -1,4 +1,5 @@
-//! Our own certificate authority, the certificate that it gives this machine, and the owner's own one.
+//! Our own certificate authority, the certificate that it gives this machine, and the owner's own one. Those that others
+//! gave this machine are in `named.rs`.
 //!
 //! Whoever installs the authority trusts it for names and addresses of homes only: its certificate says, in a
 //! critical extension, that it may speak for nothing public, so that not even its stolen key could. The leaf
@@ -23,6 +24,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ServerConfig, version};
 
+use super::named::Named;
 use super::secret::{hex, words};
 use super::{TrustError, files};
 use crate::config::TrustConfig;
@@ -59,6 +61,7 @@ pub struct Certificates {
     folder: PathBuf,
     config: TrustConfig,
     authority: OnceLock<Authority>,
+    named: Arc<Named>,
     resolver: Arc<Resolver>,
 }
 
@@ -70,8 +73,8 @@ struct Authority {
 }
 
 /// What a handshake is answered with.
-#[derive(Default)]
 struct Resolver {
+    named: Arc<Named>,
     ours: RwLock<Option<Leaf>>,
     owners: RwLock<Option<Owners>>,
 }
@@ -96,6 +99,9 @@ impl fmt::Debug for Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(given) = hello.server_name().and_then(|name| self.named.find(name)) {
+            return Some(given);
+        }
         let of_home = hello.server_name().is_none_or(is_home_name);
         let owners = read(&self.owners)
             .as_ref()
@@ -122,12 +128,23 @@ fn failed(what: &str) -> impl Fn(&dyn fmt::Display) -> TrustError + '_ {
 
 impl Certificates {
     pub(super) fn new(folder: PathBuf, config: TrustConfig) -> Certificates {
+        let named = Arc::new(Named::new(folder.clone()));
         Certificates {
             folder,
             config,
             authority: OnceLock::new(),
-            resolver: Arc::new(Resolver::default()),
+            resolver: Arc::new(Resolver {
+                named: Arc::clone(&named),
+                ours: RwLock::default(),
+                owners: RwLock::default(),
+            }),
+            named,
         }
+    }
+
+    /// Those that others gave this machine for one of its names.
+    pub fn named(&self) -> &Named {
+        &self.named
     }
 
     /// Reads the authority, or makes it at the first start, and gives this machine its certificate.
@@ -136,6 +153,7 @@ impl Certificates {
             let authority = self.open_authority()?;
             // A second caller at the same time has read the same files.
             let _ = self.authority.set(authority);
+            self.named.open();
         }
         self.refresh(addresses, names)?;
         Ok(())

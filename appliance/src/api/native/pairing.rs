@@ -148,9 +148,10 @@ pub(in super::super) async fn claim(
     Extension(peer): Extension<Peer>,
     Body(body): Body<ClaimBody>,
 ) -> Result<Response, Failure<OpenAi>> {
+    let known = app.known_in_tailnet(peer.transport.address()).await;
     let claimed = app
         .trust()
-        .claim_pairing(&peer.transport, &body.code, &body.name)
+        .claim_pairing(&peer.transport, known.as_deref(), &body.code, &body.name)
         .await?;
     Ok(answer(
         StatusCode::CREATED,
