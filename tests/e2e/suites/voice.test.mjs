@@ -98,7 +98,7 @@ test('a browser without a microphone is told, and led to where it gets one', () 
 /** Plays the appliance's ear: hands over what the page sends, and says what it is told to. */
 async function ear(page) {
   const heard = { appends: 0, seconds: 0, rate: 0, say: null };
-  await page.routeWebSocket('**/v1/realtime?intent=transcription', (socket) => {
+  await page.routeWebSocket('**/realtime', (socket) => {
     heard.say = (type, fields = {}) => socket.send(JSON.stringify({ type, ...fields }));
     socket.onMessage((data) => {
       const event = JSON.parse(data);
@@ -146,7 +146,7 @@ for (const screen of ['desktop', 'phone']) {
       await page.waitForSelector('.call >> text=Hearing you');
       heard.part('Tell me');
       await page.waitForSelector('.call .words >> text=Tell me');
-      heard.part(' about heat');
+      heard.part('Tell me about heat');
       await page.waitForSelector('.call .words >> text=Tell me about heat');
       heard.turn('Tell me about heat pumps.');
       await page.waitForSelector('.question >> text=Tell me about heat pumps.');

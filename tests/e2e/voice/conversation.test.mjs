@@ -27,11 +27,17 @@ test('a spoken question is answered aloud, and the answer is interrupted', () =>
     await page.waitForSelector('button[aria-label="Stop reading"].live', SLOW);
     await page.click('button[aria-label="Stop reading"]');
 
-    const words = page.locator('.call .words');
+    // What is shown while somebody speaks, whenever it changes.
+    await page.evaluate(() => {
+      globalThis.shown = [];
+      const look = () => {
+        const words = document.querySelector('.call .words')?.textContent;
+        if (words && words !== globalThis.shown.at(-1)) globalThis.shown.push(words);
+      };
+      new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+    });
     await page.click('button[aria-label="Talk hands-free"]');
     await page.waitForSelector('.call >> text=Hearing you', SLOW);
-    await words.waitFor(SLOW);
-    const partial = await words.innerText();
     await page.waitForSelector('.question >> nth=1', SLOW);
     const question = await page.locator('.question .text').nth(1).innerText();
     assert.match(question, /heat pump/i);
@@ -42,6 +48,7 @@ test('a spoken question is answered aloud, and the answer is interrupted', () =>
     await page.waitForFunction(() => performance.getEntriesByName('call:silent').length > 0, null, SLOW);
     await page.waitForSelector('.question >> nth=2', SLOW);
     const all = await marks(page);
+    const shown = await page.evaluate(() => globalThis.shown);
     await page.click('button[aria-label="Hang up"]');
     await page.waitForSelector('.call', { state: 'detached' });
 
@@ -50,7 +57,7 @@ test('a spoken question is answered aloud, and the answer is interrupted', () =>
     const lastLoud = all.filter(([mark, time]) => mark === 'loud' && time <= silent).at(-1)[1];
     const ended = at('ended') - SILENCE_MS;
     const ms = (from, to) => Math.round(to - from);
-    console.log(`VOICE heard “${question}”, first words “${partial}” ${ms(at('word'), at('ended'))} ms before its end was told`);
+    console.log(`VOICE heard “${question}”, first shown “${shown[0]}” ${ms(at('word'), at('ended'))} ms before its end was told, ${shown.length} times in all`);
     console.log(
       `VOICE from the end of speech: end told ${ms(ended, at('ended'))}, written down ${ms(ended, at('heard'))}, asked ${ms(ended, at('asked'))}, first token ${ms(ended, at('token'))}, first sound ${ms(ended, at('sound'))} ms`,
     );

@@ -171,8 +171,8 @@ export async function speak(text: string, signal: AbortSignal, on = false): Prom
 /** The voices that read aloud, the usual one first. */
 export const voices = async (): Promise<string[]> => (await json<{ voices: { id: string }[] }>('GET', '../v1/audio/voices')).voices.map((voice) => voice.id);
 
-/** Where somebody is listened to, over a WebSocket. */
-export const earAddress = (): string => new URL('../v1/realtime?intent=transcription', ROOT).href.replace(/^http/, 'ws');
+/** Where somebody is listened to, over a WebSocket: Lemonade's way, where each delta is all that was heard so far. */
+export const earAddress = (): string => new URL('../realtime', ROOT).href.replace(/^http/, 'ws');
 
 export const startTurn = (chat: string, turn: TurnRequest, signal: AbortSignal): Promise<AsyncGenerator<ServerEvent>> =>
   streamed('POST', `chats/${id(chat)}/turns`, turn, '', signal);

@@ -14,6 +14,8 @@ import { listen, NoMicrophone, Player, type Microphone } from './voice';
 
 // Sound is sent in pieces of this length.
 const SEND_S = 0.04;
+// Silence that ends a turn.
+const SILENCE_MS = 500;
 // The answer becomes softer when the microphone is loud, and loud again when the appliance heard no voice meanwhile.
 const SURE_MS = 600;
 const LOUD_BLOCKS = 4;
@@ -92,7 +94,8 @@ class Call {
   #connect(rate: number): void {
     const socket = (this.#socket = new WebSocket(earAddress()));
     socket.onopen = () => {
-      socket.send(JSON.stringify({ type: 'session.update', session: { type: 'transcription', audio: { input: { format: { type: 'audio/pcm', rate } } } } }));
+      const turn_detection = { type: 'server_vad', silence_duration_ms: SILENCE_MS, prefix_padding_ms: 300 };
+      socket.send(JSON.stringify({ type: 'session.update', session: { type: 'transcription', audio: { input: { format: { type: 'audio/pcm', rate }, turn_detection } } } }));
       this.phase = 'listening';
     };
     socket.onmessage = ({ data }) => this.#take(JSON.parse(String(data)) as Heard);
@@ -142,7 +145,7 @@ class Call {
         break;
       case 'conversation.item.input_audio_transcription.delta':
         if (this.partial === '') performance.mark('call:word');
-        this.partial += event.delta ?? '';
+        this.partial = event.delta ?? '';
         break;
       case 'conversation.item.input_audio_transcription.completed':
         performance.mark('call:heard');
