@@ -3,6 +3,7 @@
 //! A sentence is computed at a time, on the threads that all engines share out. Must not know how a text is cut.
 
 pub mod archive;
+mod graph;
 mod letters;
 mod phonemes;
 
@@ -161,7 +162,9 @@ struct Net {
 impl Net {
     fn read(path: &Path, threads: usize, ask: phonemes::Ask) -> Result<Net, String> {
         let contents = archive::read(path)?;
-        let graph = rten::Model::load(contents.graph).map_err(|error| error.to_string())?;
+        let bytes = graph::padded(&contents.graph)?;
+        drop(contents.graph);
+        let graph = rten::Model::load(bytes).map_err(|error| error.to_string())?;
         let input = |names: &[&str]| {
             let found = names.iter().find_map(|name| graph.find_node(name));
             found.ok_or_else(|| format!("the graph has no input {}", names.join(" or ")))
