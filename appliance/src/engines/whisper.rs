@@ -181,7 +181,12 @@ async fn ask(
     }
 }
 
-/// The form that `/inference` takes, and its type. Language probabilities cost another pass of the encoder.
+/// Readings that are followed at once, as the reference implementation does: the likeliest next word is not always the
+/// beginning of the likeliest sentence.
+const BEAMS: &str = "5";
+
+/// The form that `/inference` takes, and its type. Language probabilities cost another pass of the encoder, and segments
+/// that end inside a word are of use to nobody.
 fn form(request: &ListenRequest) -> (String, Bytes) {
     // No recording of 16-bit samples holds this by chance: its first bytes are those of a WAV head.
     const MARK: &str = "onebit-7f3d0c5b9a614e28";
@@ -190,6 +195,8 @@ fn form(request: &ListenRequest) -> (String, Bytes) {
         ("response_format", "verbose_json".to_owned()),
         ("token_timestamps", "true".to_owned()),
         ("no_language_probabilities", "true".to_owned()),
+        ("beam_size", BEAMS.to_owned()),
+        ("split_on_word", "true".to_owned()),
         ("translate", yes_no(request.translate).to_owned()),
         (
             "language",
@@ -560,7 +567,7 @@ mod tests {
         let (kind, body) = form(&request);
         let boundary = kind.split_once("boundary=").unwrap().1;
         let text = String::from_utf8_lossy(&body);
-        assert_eq!(text.matches(&format!("--{boundary}")).count(), 8);
+        assert_eq!(text.matches(&format!("--{boundary}")).count(), 10);
         for part in [
             "name=\"translate\"\r\n\r\ntrue",
             "name=\"language\"\r\n\r\nauto",
