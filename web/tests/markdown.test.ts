@@ -40,6 +40,14 @@ function stream(text: string, size: number, each: (parsed: Parsed, sofar: string
   return advance(parsed, text, true);
 }
 
+test('the mark of a passage is a button, where there is such a passage', () => {
+  const [block] = parse('Red [1], not [3], [1](https://a.b) and `[1]`.', 2);
+  const made = block?.kind === 'html' ? block.html : '';
+  expect(made).toContain('Red <button class="cite" type="button" data-cite="1">[1]</button>, not [3], <a href="https://a.b"');
+  expect(made.match(/data-cite/g)).toHaveLength(1);
+  expect(html('Red [1].')).toBe('<p>Red [1].</p>\n');
+});
+
 describe('streaming', () => {
   test.each([1, 2, 3, 7, 16, 61])('in pieces of %i ends as the whole does', (size) => {
     const { frozen, open } = stream(ANSWER, size);

@@ -3,6 +3,7 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join as joinPath, normalize } from 'node:path';
+import { agentRoute, runRoute } from './agents.mjs';
 import { collectionRoute, documentRoute, search } from './documents.mjs';
 import { CHECKS, explained, hubRoute, logSocket, numbers, starterOf, timings } from './machine.mjs';
 import { addChat, addMessage, furnish, makeStore, messagesOf, stats, tailOf, takeChat } from './store.mjs';
@@ -88,6 +89,8 @@ async function handle(store, control, request, response) {
   if (kind === 'logical') return send(response, { logical: [], pins: store.pins });
   if (kind === 'collections') return collectionRoute(store, request, response, id, verb, rest, body, send, fail);
   if (kind === 'turns') return turnRoute(store, request, response, id, verb);
+  if (kind === 'agents') return agentRoute(response, send);
+  if (kind === 'runs') return runRoute(store, request, response, id, verb, body, send, fail);
   if (kind === 'chats') return chatRoute(store, control, request, response, url, id, verb, body);
   return fail(response, 404, 'not_found', 'there is no such route');
 }
@@ -190,6 +193,7 @@ function chatRoute(store, control, request, response, url, id, verb, body) {
   const turns = [...store.turns.values()].filter((turn) => turn.chat === id && !turn.ended).map((turn) => ({ turn_id: turn.id, assistant_message_id: turn.message }));
   const last = url.searchParams.get('last');
   const messages = last === null ? messagesOf(store, chat) : tailOf(store, chat, Number(last));
+  if (url.searchParams.get('pictures') === 'true') for (const message of messages) message.shown = store.pictures.get(message.id) ?? [];
   const whole = last === null || messages.length === messagesOf(store, chat).length;
   return send(response, { chat, messages, turns, collections: chat.collections ?? [], whole });
 }
@@ -203,7 +207,16 @@ function list(store, query) {
     .filter((chat) => chat.updated_at < before && (words === '' || chat.title.toLowerCase().includes(words) || messagesOf(store, chat).some((message) => message.content.toLowerCase().includes(words))))
     .sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.updated_at - a.updated_at)
     .slice(0, limit)
-    .map((chat) => ({ ...chat, running: running.has(chat.id) }));
+    .map((chat) => ({ ...chat, running: running.has(chat.id), ...foundIn(store, chat, words) }));
+}
+
+/** What stands around the words of a search, where a message has them. */
+function foundIn(store, chat, words) {
+  if (words === '') return {};
+  const said = messagesOf(store, chat).findLast((message) => message.content.toLowerCase().includes(words));
+  if (!said) return {};
+  const at = said.content.toLowerCase().indexOf(words);
+  return { found: `${at > 24 ? '…' : ''}${said.content.slice(Math.max(0, at - 24), at + 96).replace(/\s+/g, ' ')}` };
 }
 
 function asset(name, response) {

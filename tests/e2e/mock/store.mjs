@@ -16,7 +16,7 @@ export function makeStore() {
     { id: 'bitnet-2b-4t', name: 'BitNet b1.58 2B 4T', architecture: 'bitnet', file_bytes: 1_190_000_000, context_length: 4096, quantisation: 'I2_S', state: 'ready' },
     { id: 'qwen3-4b', name: 'Qwen3 4B', architecture: 'qwen3', file_bytes: 2_500_000_000, context_length: 32_768, quantisation: 'Q4_K_M', state: 'failed', error: 'needs 4.1 GB, 2.9 GB are free: unload another model' },
   ];
-  return { models, pins: [], options: {}, starter: starterSet(), downloads: new Map(), downloadStep: 0.34, gpu: null, chats: new Map(), messages: new Map(), turns: new Map(), documents: new Map(), collections: new Map(), pictures: new Map() };
+  return { models, pins: [], options: {}, starter: starterSet(), downloads: new Map(), downloadStep: 0.34, gpu: null, chats: new Map(), messages: new Map(), turns: new Map(), runs: new Map(), documents: new Map(), collections: new Map(), pictures: new Map() };
 }
 
 export function addChat(store, { title = '', model = store.models[0].id, pinned = false, at = Date.now() } = {}) {
@@ -35,7 +35,11 @@ export function addMessage(store, chat, message) {
 export function takeChat(store, { title, messages, head }) {
   const chat = addChat(store, { title });
   const ids = new Map();
-  for (const { id, parent_id, ...rest } of messages) ids.set(id, addMessage(store, chat, { ...rest, parent_id: ids.get(parent_id) ?? null }).id);
+  for (const { id, parent_id, shown = [], ...rest } of messages) {
+    const row = addMessage(store, chat, { ...rest, parent_id: ids.get(parent_id) ?? null, pictures: shown.length });
+    ids.set(id, row.id);
+    store.pictures.set(row.id, shown);
+  }
   chat.head = ids.get(head) ?? [...ids.values()].at(-1) ?? null;
   return chat;
 }

@@ -30,6 +30,7 @@ export function startTurn(store, chat, body, control) {
 
 async function write(turn, chat, question, reply, version, control) {
   const began = Date.now();
+  let [thinks, speaks] = [null, null];
   for (const ahead of control.queue) {
     emit(turn, 'queue', { ahead });
     await control.pace(0);
@@ -48,11 +49,13 @@ async function write(turn, chat, question, reply, version, control) {
     }
     if (field === 'content') reply.content += text;
     else reply.reasoning = (reply.reasoning ?? '') + text;
+    if (field === 'content') speaks ??= Date.now();
+    else thinks ??= Date.now();
     made += 1;
     emit(turn, null, { id: turn.id, object: 'chat.completion.chunk', created: Math.floor(began / 1000), model: reply.model, choices: [{ index: 0, delta: { [field]: text }, finish_reason: null }] });
   }
   reply.finish_reason = turn.stopped ? 'cancelled' : 'stop';
-  reply.stats = { ...stats(180 + question.content.length, made), finish_reason: reply.finish_reason };
+  reply.stats = { ...stats(180 + question.content.length, made), finish_reason: reply.finish_reason, thought_ms: thinks && speaks ? Math.max(1, speaks - thinks) : null };
   chat.updated_at = Date.now();
   emit(turn, 'message', wire(reply));
   end(turn);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { startMock } from '../mock/server.mjs';
+import { addChat, addMessage, startMock } from '../mock/server.mjs';
 import { answered, ask, assertAccessible, shut, withPage } from '../support/page.mjs';
 
 let mock;
@@ -299,6 +299,24 @@ describe('chat', () => {
       await page.click('.row:has-text("Import a chat") button');
       await (await chooser).setFiles({ name: 'tax.md', mimeType: 'text/markdown', buffer: Buffer.from('nothing') });
       await page.waitForSelector('.notes >> text=tax.md holds no chat');
+    }));
+
+  test('a chat that cannot begin leaves what was written', () =>
+    withPage(mock.base, { allow: [/Failed to load resource/] }, async (page) => {
+      await page.route('**/onebit/chats', (route) => (route.request().method() === 'POST' ? route.abort() : route.fallback()));
+      await ask(page, 'a long thought');
+      await page.waitForSelector('.notice >> text=does not answer');
+      assert.equal(await page.inputValue('#composer'), 'a long thought');
+    }));
+
+  test('an answer that a stop of the appliance cut says so', () =>
+    withPage(mock.base, {}, async (page) => {
+      const chat = addChat(mock.store, { title: 'Cut' });
+      const question = addMessage(mock.store, chat, { role: 'user', content: 'Why?', finish_reason: 'stop' });
+      chat.head = addMessage(mock.store, chat, { role: 'assistant', parent_id: question.id, content: 'Beca', finish_reason: 'interrupted', created_at: Date.now() + 1 }).id;
+      await page.goto(`${mock.base}#/chat/${chat.id}`);
+      await page.waitForSelector('.answer footer >> text=Cut off when the appliance stopped');
+      await page.waitForSelector('.answer button:has-text("Continue")');
     }));
 
   test('hostile Markdown does nothing', () =>

@@ -45,7 +45,17 @@ for (const screen of ['desktop', 'phone']) {
       await assertNoSideways(page);
       await page.click('li:has-text("secret.pdf") >> button:has-text("Try again")');
       await page.waitForSelector('li:has-text("secret.txt") >> text=Can be found and cited');
+      // A name opens its document, and what goes for good is asked about first.
+      await page.click('h2 button:has-text("secret.txt")');
+      await page.waitForSelector('.passage h2 >> text=secret.txt');
+      await page.waitForSelector('.passage .text p');
+      await assertAccessible(page);
+      await page.keyboard.press('Escape');
+      await page.waitForSelector('.passage', { state: 'detached' });
       await page.click('button[aria-label="Delete secret.txt"]');
+      await page.waitForSelector('dialog >> text=goes for good');
+      assert.equal(mock.store.documents.size, 2);
+      await page.click('dialog button.danger');
       await page.waitForSelector('li:has-text("secret.txt")', { state: 'detached' });
       assert.equal(mock.store.documents.size, 1);
     }));
@@ -68,7 +78,7 @@ for (const screen of ['desktop', 'phone']) {
 }
 
 test('a file dropped onto a chat is cited in its answer, and the citation opens its passage, also after a reload', () =>
-  withPage(mock.base, {}, async (page) => {
+  withPage(mock.base, { allow: [/404/] }, async (page) => {
     mock.store.documents.clear();
     const text = `${'Nothing of note. '.repeat(400)}Fresh bread is sold by the baker Anselm Rook behind the chandlery. He closes on Thursdays. 𝌆 ${'The end is far. '.repeat(400)}`;
     await drop(page, '.chat', 'harbour.md', text);
@@ -83,13 +93,23 @@ test('a file dropped onto a chat is cited in its answer, and the citation opens 
       return top >= 0 && bottom <= innerHeight;
     }), 'the passage is in sight');
     await assertAccessible(page);
+    // The mark in the text opens it too; a number that no passage has is text.
+    [...mock.store.messages.values()].at(-1).content = 'Anselm Rook [1], not [7].';
     await page.reload();
-    await page.click('.sources button');
+    await page.click('.prose .cite');
     await page.waitForSelector('.passage mark');
+    assert.equal(await page.locator('.prose .cite').count(), 1);
+    await assertAccessible(page);
     await page.click('.shelf button');
     await page.waitForSelector('.shelf', { state: 'detached' });
     const chat = [...mock.store.chats.values()].at(-1);
     assert.deepEqual(chat.collections, []);
+    // What was cited stays readable when its document is gone.
+    mock.store.documents.clear();
+    await page.reload();
+    await page.click('.sources button');
+    await page.waitForSelector('.passage .notice >> text=no longer here');
+    assert.match(await mark.innerText(), /^Fresh bread/);
   }));
 
 test('a document of the library is asked by itself', () =>

@@ -14,7 +14,7 @@ after(async () => {
   mock.close();
 });
 
-const VIEWS = ['#/', '#/documents', '#/models', '#/system', '#/settings', '#/devices', '#/welcome'];
+const VIEWS = ['#/', '#/documents', '#/agents', '#/models', '#/system', '#/settings', '#/devices', '#/welcome'];
 
 describe('accessibility', () => {
   for (const screen of ['desktop', 'phone']) {

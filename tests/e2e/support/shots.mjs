@@ -86,7 +86,7 @@ const VIEWS = {
     hash: `#/chat/${chats[4].id}`,
     act: async (page) => {
       await page.waitForSelector('.sources');
-      await page.click('.sources button');
+      await page.click('.prose .cite');
       await page.waitForSelector('.passage mark');
     },
   },
@@ -95,6 +95,27 @@ const VIEWS = {
     act: async (page) => {
       await page.click('.answer .model');
       await page.waitForSelector('dialog table');
+    },
+  },
+  agents: { hash: '#/agents' },
+  tool: {
+    hash: '#/agents',
+    act: async (page) => {
+      await page.waitForSelector('[role=radio]');
+      await page.fill('textarea', 'Count the lines of my notes.');
+      await page.click('button:has-text("Run")');
+      await page.waitForSelector('.card button');
+    },
+  },
+  done: {
+    hash: '#/agents',
+    act: async (page) => {
+      await page.waitForSelector('[role=radio]');
+      await page.fill('textarea', 'Count the lines of my notes.');
+      await page.click('button:has-text("Run")');
+      await page.click('.card button:has-text("Allow")');
+      await page.click('.card summary');
+      await page.waitForSelector('.prose >> text=212 lines');
     },
   },
   devices: { hash: '#/devices' },
@@ -135,7 +156,32 @@ const VIEWS = {
       mock.control.release();
     },
   },
-  door: { hash: '#/door' },
+  door: {
+    hash: '#/',
+    act: async (page) => {
+      mock.control.session.signed_in = false;
+      await page.reload();
+      await page.waitForSelector('input');
+    },
+    after: () => void (mock.control.session.signed_in = true),
+  },
+  thoughts: {
+    hash: '#/',
+    act: async (page) => {
+      await page.fill('#composer', 'think of a prime');
+      await page.press('#composer', 'Enter');
+      await page.waitForSelector('.answer[aria-busy=false] footer .icon');
+      await page.click('.answer section button');
+    },
+  },
+  found: {
+    hash: `#/chat/${chats[0].id}`,
+    screens: ['wide'],
+    act: async (page) => {
+      await page.fill('#search', 'the');
+      await page.waitForSelector('.list h2 >> text=Found');
+    },
+  },
   system: { hash: '#/system', act: (page) => page.waitForTimeout(4500) },
   doctor: {
     hash: '#/system',
@@ -153,6 +199,36 @@ const VIEWS = {
       await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ language: 'ar', welcomed: true })));
       await page.reload();
       await page.waitForSelector('html[dir=rtl] .answer');
+    },
+    after: (page) => page.evaluate(() => localStorage.clear()),
+  },
+  arabic_tool: {
+    hash: '#/agents',
+    act: async (page) => {
+      await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ language: 'ar', welcomed: true })));
+      await page.reload();
+      await page.waitForSelector('html[dir=rtl] [role=radio]');
+      await page.fill('textarea', 'Count the lines of my notes.');
+      await page.click('form .solid');
+      await page.waitForSelector('.card button');
+    },
+    after: (page) => page.evaluate(() => localStorage.clear()),
+  },
+  arabic_system: {
+    hash: '#/system',
+    act: async (page) => {
+      await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ language: 'ar', welcomed: true })));
+      await page.reload();
+      await page.waitForSelector('html[dir=rtl] .charts');
+    },
+    after: (page) => page.evaluate(() => localStorage.clear()),
+  },
+  arabic_documents: {
+    hash: '#/documents',
+    act: async (page) => {
+      await page.evaluate(() => localStorage.setItem('onebit.settings', JSON.stringify({ language: 'ar', welcomed: true })));
+      await page.reload();
+      await page.waitForSelector('html[dir=rtl] .page li');
     },
     after: (page) => page.evaluate(() => localStorage.clear()),
   },

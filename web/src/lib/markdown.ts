@@ -14,7 +14,7 @@ export interface Parsed {
   open: Block | null;
   /** How much of the source the frozen blocks cover. */
   frozen_length: number;
-  /** Link references met so far. */
+  /** Link references met so far, and how many passages can be opened. */
   env: Record<string, unknown>;
 }
 
@@ -38,6 +38,16 @@ md.renderer.rules.link_open = (tokens, index, options, _env, self) => {
   }
   return self.renderToken(tokens, index, options);
 };
+
+// The mark of a passage opens it, where there is one of that number.
+md.inline.ruler.before('link', 'cite', (state, silent) => {
+  const [mark, number] = /^\[(\d{1,2})\](?!\()/.exec(state.src.slice(state.pos, state.pos + 5)) ?? [];
+  if (mark === undefined || Number(number) < 1 || Number(number) > Number(state.env.cited ?? 0)) return false;
+  if (!silent) state.push('cite', '', 0).content = String(number);
+  state.pos += mark.length;
+  return true;
+});
+md.renderer.rules.cite = (tokens, index) => `<button class="cite" type="button" data-cite="${tokens[index]?.content}">[${tokens[index]?.content}]</button>`;
 
 // Wide tables scroll inside themselves, and the keyboard can reach the scroller.
 md.renderer.rules.table_open = () => '<div class="table" role="region" tabindex="0"><table>';
@@ -64,11 +74,12 @@ function nested(token: Token | undefined): string {
   return `<pre class="code" tabindex="0"><code>${md.utils.escapeHtml(token?.content ?? '')}</code></pre>`;
 }
 
-export const empty = (): Parsed => ({ frozen: [], open: null, frozen_length: 0, env: {} });
+/** `cited`: how many passages the text may name. */
+export const empty = (cited = 0): Parsed => ({ frozen: [], open: null, frozen_length: 0, env: { cited } });
 
 /** Parses the whole text at once: for answers that are finished. */
-export function parse(text: string): Block[] {
-  const done = advance(empty(), text, true);
+export function parse(text: string, cited = 0): Block[] {
+  const done = advance(empty(cited), text, true);
   return done.open === null ? done.frozen : [...done.frozen, done.open];
 }
 
