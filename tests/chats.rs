@@ -236,6 +236,65 @@ fn a_saved_chat_comes_back_with_its_versions() {
     );
 }
 
+/// Nothing of a chat is lost on its way through a file: pictures, thoughts, passages and costs come back as they were,
+/// and go on into the next file.
+#[test]
+fn a_saved_chat_keeps_what_was_shown_thought_and_cited() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(&folder.path().join("data"), &[]);
+    let client = app.client();
+    let shown = json!(["data:image/png;base64,AAEC", "data:image/gif;base64,AwQF"]);
+    let stats = json!({
+        "prompt_tokens": 7, "cached_tokens": 2, "completion_tokens": 3, "ttft_ms": 12.5, "prefill_tps": 90.0,
+        "decode_tps": 30.5, "finish_reason": "length", "joules": 1.25, "thought_ms": 2500.0
+    });
+    let citations = json!([{
+        "number": 1, "document_id": "d", "filename": "harbour.pdf", "passage": 4, "page": 2,
+        "headings": ["Bread"], "start": 10, "end": 30, "score": 0.5, "text": "Fresh bread."
+    }]);
+    let messages = json!([
+        { "id": "q", "parent_id": null, "role": "user", "content": "Which colour?", "pictures": 2, "shown": shown },
+        {
+            "id": "a", "parent_id": "q", "role": "assistant", "content": "Red [1].", "model": "m",
+            "finish_reason": "length", "reasoning": "It looks red.", "stats": stats, "citations": citations
+        },
+    ]);
+    let bring = |messages: &serde_json::Value| {
+        let body = json!({ "title": "Eyes", "messages": messages, "head": null });
+        let made = client.post("/onebit/chats/import", &body);
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    };
+    let read = |id: &str| {
+        client
+            .get(&format!("/onebit/chats/{id}?pictures=true"))
+            .json()
+    };
+    let first = read(&bring(&messages));
+    let again = read(&bring(&first["messages"]));
+    for chat in [&first, &again] {
+        let [question, answer] = [0_usize, 1].map(|at| &chat["messages"][at]);
+        assert_eq!(
+            (&question["shown"], &question["pictures"]),
+            (&shown, &json!(2))
+        );
+        assert_eq!(answer["reasoning"], "It looks red.");
+        assert_eq!(
+            (&answer["stats"], &answer["citations"]),
+            (&stats, &citations)
+        );
+        let address = format!(
+            "/onebit/messages/{}/pictures/1",
+            question["id"].as_str().unwrap()
+        );
+        assert_eq!(client.get(&address).body, [3, 4, 5]);
+    }
+    // A list of messages that nobody saves stays light.
+    let id = first["chat"]["id"].as_str().unwrap();
+    let light = client.get(&format!("/onebit/chats/{id}")).json();
+    assert!(light["messages"][0].get("shown").is_none());
+}
+
 #[test]
 fn the_page_hears_what_doctor_says() {
     let folder = tempfile::tempdir().unwrap();

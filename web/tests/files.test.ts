@@ -22,6 +22,19 @@ describe('a conversation as a file', () => {
     expect(back?.head).toBe(back?.messages[1]?.id);
   });
 
+  test('pictures and thoughts are kept, and what only looks like them stays text', () => {
+    const shown = ['data:image/png;base64,AAEC', 'data:image/gif;base64,AwQF'];
+    const words = '![Picture 1](data:image/png;base64,AA==)\n\n> **Thoughts**\n> of mine';
+    const asked = { ...message('a', null, 'user', words), pictures: 2, shown };
+    const said = { ...message('b', 'a', 'assistant', '> **Thoughts**\n\n> a quote'), reasoning: 'First.\n\n## You\n> then this' };
+    const text = toMarkdown('Eyes', [asked, said], () => '');
+    expect(text).toContain('![Picture 2](data:image/gif;base64,AwQF)');
+    expect(fromFile(text)?.messages.map((one) => [one.shown, one.reasoning, one.content])).toEqual([
+      [shown, null, words],
+      [[], said.reasoning, said.content],
+    ]);
+  });
+
   test('JSON comes back with its branches', () => {
     const messages = [...path, message('c', 'a', 'assistant', 'Otherwise.')];
     expect(fromFile(JSON.stringify({ chat: { title: 'T', head: 'c' }, messages }))).toEqual({ title: 'T', messages, head: 'c' });

@@ -1,7 +1,7 @@
 //! Documents in requests and answers, the same in every dialect: which are asked, and what a citation says.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::domain::{Citation, Peer, Shelf};
@@ -14,8 +14,8 @@ pub(super) fn shelf(peer: &Peer, collections: Option<Vec<String>>) -> Option<She
     Some(Shelf { person, only })
 }
 
-/// A citation as our own routes write it; dialects add these fields to their own form.
-#[derive(Serialize, JsonSchema)]
+/// A citation as our own routes write and read it; dialects add these fields to their own form.
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(super) struct CitationView {
     /// The mark in an answer, from 1; in a search, the rank.
     number: u32,
@@ -49,6 +49,23 @@ impl From<&Citation> for CitationView {
             end: one.end,
             score: one.score,
             text: one.text.clone(),
+        }
+    }
+}
+
+impl From<CitationView> for Citation {
+    fn from(one: CitationView) -> Citation {
+        Citation {
+            number: one.number,
+            document: one.document_id,
+            name: one.filename,
+            passage: one.passage,
+            page: one.page,
+            headings: one.headings,
+            start: one.start,
+            end: one.end,
+            score: one.score,
+            text: one.text,
         }
     }
 }

@@ -196,7 +196,8 @@ impl App {
             None => Vec::new(),
         };
         let mut messages = Vec::with_capacity(path.len() + 1);
-        for said in path.iter().filter(|said| !said.content.is_empty()) {
+        let told = |said: &&StoredMessage| !said.content.is_empty() || said.pictures > 0;
+        for said in path.iter().filter(told) {
             let mut message = Message::new(said.role, said.content.as_str());
             if said.pictures > 0 {
                 message.pictures = store.pictures().of(&said.id).await?;
@@ -419,7 +420,10 @@ impl App {
             (None, None) => FinishReason::Cancelled,
         };
         row.finish_reason = Some(reason.as_str().to_owned());
-        row.stats = Some(finish.as_ref().map_or_else(|| meter.stats(), Stats::from));
+        row.stats = Some(Stats {
+            thought_ms: meter.thought_ms(),
+            ..finish.as_ref().map_or_else(|| meter.stats(), Stats::from)
+        });
         self.save(&row).await;
         turn.push(match failure {
             Some(error) => TurnEvent::Failed {
@@ -464,6 +468,10 @@ struct Meter {
     tokens: usize,
     first: Option<Instant>,
     last: Instant,
+    /// The first thought.
+    thinks: Option<Instant>,
+    /// The first word after it.
+    speaks: Option<Instant>,
 }
 
 impl Meter {
@@ -475,6 +483,8 @@ impl Meter {
             tokens: 0,
             first: None,
             last: now,
+            thinks: None,
+            speaks: None,
         }
     }
 
@@ -486,11 +496,15 @@ impl Meter {
             ChatEvent::Piece(piece) => {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
+                self.speaks.get_or_insert(self.last);
                 self.tokens += piece.tokens;
             }
-            ChatEvent::Reasoning(_)
-            | ChatEvent::CallBegins { .. }
-            | ChatEvent::CallArguments { .. } => {
+            ChatEvent::Reasoning(_) => {
+                self.last = Instant::now();
+                self.first.get_or_insert(self.last);
+                self.thinks.get_or_insert(self.last);
+            }
+            ChatEvent::CallBegins { .. } | ChatEvent::CallArguments { .. } => {
                 self.last = Instant::now();
                 self.first.get_or_insert(self.last);
             }
@@ -501,12 +515,19 @@ impl Meter {
         }
     }
 
+    /// How long it thought before it spoke.
+    fn thought_ms(&self) -> Option<f64> {
+        let (thinks, speaks) = (self.thinks?, self.speaks?);
+        Some(speaks.saturating_duration_since(thinks).as_secs_f64() * 1e3)
+    }
+
     fn stats(&self) -> Stats {
         let first = self.first.unwrap_or(self.last);
         let writing = (self.last - first).as_secs_f64();
         let measurable = self.tokens > 1 && writing > 0.0;
         Stats {
             joules: None,
+            thought_ms: None,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: None,
             completion_tokens: self.tokens,

@@ -263,6 +263,7 @@ fn stats(timings: &Value) -> Option<Stats> {
     let cached_tokens = count("cache_n")?;
     Some(Stats {
         joules: None,
+        thought_ms: None,
         prompt_tokens: count("prompt_n")? + cached_tokens,
         cached_tokens: Some(cached_tokens),
         completion_tokens: count("predicted_n")?,

@@ -393,6 +393,8 @@ pub struct Stats {
     pub decode_tps: Option<f64>,
     /// Energy above idle, where it was measured.
     pub joules: Option<f64>,
+    /// From the first thought to the first word, milliseconds; `None` where there was no thought or no word.
+    pub thought_ms: Option<f64>,
 }
 
 impl From<&Finish> for Stats {
@@ -405,6 +407,7 @@ impl From<&Finish> for Stats {
             prefill_tps: finish.timings.prefill_rate(&finish.usage),
             decode_tps: finish.timings.decode_rate(&finish.usage),
             joules: finish.joules,
+            thought_ms: None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub(super) fn stats_text(stats: &Stats) -> String {
         "prefill_tps": stats.prefill_tps,
         "decode_tps": stats.decode_tps,
         "joules": stats.joules,
+        "thought_ms": stats.thought_ms,
     })
     .to_string()
 }
@@ -38,6 +39,7 @@ pub(super) fn stats(text: &str) -> Result<Stats, StoreError> {
         prefill_tps: value["prefill_tps"].as_f64(),
         decode_tps: value["decode_tps"].as_f64(),
         joules: value["joules"].as_f64(),
+        thought_ms: value["thought_ms"].as_f64(),
     })
 }
 

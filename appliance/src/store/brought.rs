@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 
-use super::chats::{Chat, Chats};
+use super::answered::{cites_text, stats_text};
+use super::chats::{Chat, Chats, MESSAGE};
+use super::pictures::keep;
 use super::{StoreError, new_id};
-use crate::domain::{PersonId, Role};
+use crate::domain::{Citation, PersonId, Role, Stats};
 
 /// A message of a saved chat; its ids count only among its own.
 #[derive(Debug, Clone)]
@@ -19,10 +21,18 @@ pub struct BroughtMessage {
     pub role: Role,
     /// What was said.
     pub content: String,
+    /// What the model thought before it spoke.
+    pub reasoning: Option<String>,
     /// The model that said it.
     pub model: Option<String>,
     /// Why it ended.
     pub finish_reason: String,
+    /// What it cost.
+    pub stats: Option<Stats>,
+    /// The passages that it was made from.
+    pub citations: Vec<Citation>,
+    /// Pictures that were shown with it, at `data:` addresses.
+    pub pictures: Vec<String>,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -65,10 +75,9 @@ impl Chats<'_> {
             .write(move |transaction| {
                 for (id, parent, one) in &rows {
                     transaction
-                        .prepare_cached(
-                            "INSERT INTO messages (chat, id, parent, role, content, model, finish_reason, created_at)
-                             VALUES (?,?,?,?,?,?,?,?)",
-                        )?
+                        .prepare_cached(&format!(
+                            "INSERT INTO messages (chat, {MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+                        ))?
                         .execute(params![
                             chat,
                             id,
@@ -77,8 +86,13 @@ impl Chats<'_> {
                             one.content,
                             one.model,
                             one.finish_reason,
+                            one.stats.as_ref().map(stats_text),
                             one.created_at,
+                            cites_text(&one.citations),
+                            one.pictures.len() as i64,
+                            one.reasoning,
                         ])?;
+                    keep(transaction, id, &one.pictures)?;
                 }
                 transaction.execute("UPDATE chats SET head = ?2 WHERE id = ?1", params![chat, head])?;
                 Ok(())

@@ -626,6 +626,7 @@ mod tests {
             prefill_tps: Some(100.0),
             decode_tps: None,
             joules: Some(1.5),
+            thought_ms: Some(250.0),
         };
         store
             .chats()

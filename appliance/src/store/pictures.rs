@@ -1,5 +1,7 @@
 //! Pictures that were shown with messages. They are kept beside the rows, so that a list of messages stays light.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Store, StoreError};
@@ -22,6 +24,36 @@ impl Pictures<'_> {
                 )?;
                 let rows = statement.query_map([&message], |row| row.get(0))?;
                 Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The addresses of all pictures of a chat, by message.
+    ///
+    /// # Errors
+    /// The store fails; somebody else's chat has none.
+    pub async fn of_chat(
+        &self,
+        person: &PersonId,
+        chat: &str,
+    ) -> Result<HashMap<String, Vec<String>>, StoreError> {
+        let (person, chat) = (person.as_str().to_owned(), chat.to_owned());
+        self.0
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT p.message, p.address FROM pictures p JOIN messages m ON m.id = p.message
+                     JOIN chats c ON c.id = m.chat WHERE c.id = ? AND c.person = ?
+                     ORDER BY p.message, p.number",
+                )?;
+                let rows = statement.query_map([&chat, &person], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get(1)?))
+                })?;
+                let mut all: HashMap<String, Vec<String>> = HashMap::new();
+                for row in rows {
+                    let (message, address) = row?;
+                    all.entry(message).or_default().push(address);
+                }
+                Ok(all)
             })
             .await
     }
@@ -101,6 +133,10 @@ mod tests {
         assert_eq!(store.pictures().one(&me, id, 1).await.unwrap(), shown[1]);
         assert!(store.pictures().one(&me, id, 2).await.is_err());
         assert!(store.pictures().one(&other, id, 0).await.is_err());
+        let all = store.pictures().of_chat(&me, &chat.id).await.unwrap();
+        assert_eq!((all.len(), &all[id]), (1, &shown));
+        let theirs = store.pictures().of_chat(&other, &chat.id).await.unwrap();
+        assert!(theirs.is_empty());
         let (_, read) = store.chats().get(&me, &chat.id).await.unwrap();
         assert_eq!(read[0].pictures, 2);
         store.chats().delete(&me, &chat.id).await.unwrap();

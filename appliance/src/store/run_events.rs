@@ -401,6 +401,7 @@ mod tests {
             prefill_tps: None,
             decode_tps: Some(2.5),
             joules: None,
+            thought_ms: None,
         };
         let result = |finding| RunEvent::ToolResult {
             call: "c".into(),

@@ -200,6 +200,9 @@ describe('chat', () => {
       assert.equal(await fold.getAttribute('aria-expanded'), 'false');
       await fold.click();
       await page.waitForSelector('.answer section >> text=Twelve is not prime');
+      // How long it thought is still told when the chat is opened again.
+      await page.reload();
+      await page.waitForSelector('.answer section >> text=/Thought for [0-9]/');
     }));
 
   test('a draft is kept for each chat', () =>
@@ -299,6 +302,31 @@ describe('chat', () => {
       await page.click('.row:has-text("Import a chat") button');
       await (await chooser).setFiles({ name: 'tax.md', mimeType: 'text/markdown', buffer: Buffer.from('nothing') });
       await page.waitForSelector('.notes >> text=tax.md holds no chat');
+    }));
+
+  test('a saved chat keeps its pictures and its thoughts, in both forms', () =>
+    withPage(mock.base, {}, async (page) => {
+      const chat = addChat(mock.store, { title: 'Eyes' });
+      const question = addMessage(mock.store, chat, { role: 'user', content: 'Which colour?', pictures: 1, finish_reason: 'stop' });
+      mock.store.pictures.set(question.id, [`data:image/png;base64,${PNG}`]);
+      chat.head = addMessage(mock.store, chat, { role: 'assistant', parent_id: question.id, content: 'Red.', reasoning: 'It looks red.', finish_reason: 'stop', created_at: Date.now() + 1 }).id;
+      for (const verb of ['Save as JSON', 'Save as Markdown']) {
+        await page.goto(`${mock.base}#/chat/${chat.id}`);
+        await page.waitForSelector('.answer .prose >> text=Red.');
+        const saved = page.waitForEvent('download');
+        await page.click('header button[aria-label="What to do with this chat"]');
+        await page.click(`[role=menuitem]:has-text("${verb}")`);
+        const file = { name: (await saved).suggestedFilename(), mimeType: 'text/plain', buffer: await readFile(await (await saved).path()) };
+        await page.goto(`${mock.base}#/settings`);
+        const chooser = page.waitForEvent('filechooser');
+        await page.click('.row:has-text("Import a chat") button');
+        await (await chooser).setFiles(file);
+        await page.waitForURL((url) => url.hash.startsWith('#/chat/') && !url.hash.endsWith(chat.id));
+        await page.waitForFunction(() => document.querySelector('.question .pictures img')?.naturalWidth === 4);
+        await page.click('.answer section button');
+        await page.waitForSelector('.answer section >> text=It looks red.');
+        assert.equal(await page.locator('.answer .prose').last().innerText(), 'Red.');
+      }
     }));
 
   test('a chat that cannot begin leaves what was written', () =>

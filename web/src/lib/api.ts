@@ -112,6 +112,8 @@ const chatOf = (body: Chat | { chat: Chat }): Chat => ('chat' in body ? body.cha
 export const createChat = async (model: string): Promise<Chat> => chatOf(await json('POST', 'chats', { model }));
 /** A chat; with `last`, only so many messages of the branch that is shown. */
 export const chat = (chat: string, last?: number): Promise<ChatDetail> => json('GET', `chats/${id(chat)}${last === undefined ? '' : `?last=${last}`}`);
+/** A chat with all that belongs to it, its pictures too. */
+export const wholeChat = (chat: string): Promise<ChatDetail> => json('GET', `chats/${id(chat)}?pictures=true`);
 export const changeChat = async (chat: string, change: { title?: string; head?: string; pinned?: boolean; collections?: string[] }): Promise<void> =>
   void (await send('PATCH', `chats/${id(chat)}`, change));
 /** Brings in a chat with all its versions. */

@@ -8,8 +8,12 @@ export interface Brought {
 }
 
 const QUESTION = '## You';
-// A line of an answer that looks like a heading of ours gets a backslash, and loses it when it is read.
-const LOOKALIKE = /^(\\*)(?=## (?:You|Answer))/gm;
+const THOUGHTS = '> **Thoughts**';
+// A line that looks like one of ours gets a backslash, and loses it when it is read.
+const OURS = '## (?:You|Answer)|> \\*\\*Thoughts\\*\\*$|!\\[Picture \\d+\\]\\(data:';
+const LOOKALIKE = new RegExp(`^(\\\\*)(?=${OURS})`, 'gm');
+const MARKED = new RegExp(`^\\\\(\\\\*)(?=${OURS})`, 'gm');
+const PICTURE = /^!\[Picture \d+\]\((data:image\/[^)]+)\)$/;
 const LINE = /^## (?:You|Answer(?: · (.*))?)$/;
 
 /** `name` says what a model is called. */
@@ -17,7 +21,9 @@ export function toMarkdown(title: string, path: Message[], name: (model: string 
   const parts = path.map((message) => {
     const model = name(message.model);
     const heading = message.role === 'user' ? QUESTION : `## Answer${model === '' ? '' : ` · ${model}`}`;
-    return `${heading}\n\n${message.content.replace(LOOKALIKE, '\\$1')}`;
+    const shown = (message.shown ?? []).map((address, at) => `![Picture ${at + 1}](${address})`);
+    const thoughts = message.reasoning ? [[THOUGHTS, ...message.reasoning.split('\n')].map((line, at) => (at === 0 ? line : `> ${line}`)).join('\n')] : [];
+    return [heading, ...shown, ...thoughts, message.content.replace(LOOKALIKE, '\\$1')].join('\n\n');
   });
   return `# ${title}\n\n${parts.join('\n\n')}\n`;
 }
@@ -40,6 +46,28 @@ function fromJson(text: string): Brought | null {
   return whole ? { title: chat.title, messages, head: chat.head ?? null } : null;
 }
 
+/** What stands below a heading: pictures, thoughts, and the words. */
+function partsOf(lines: string[]): Pick<Saved, 'content' | 'reasoning' | 'shown'> {
+  const rest = [...lines];
+  const blank = () => {
+    while (rest[0]?.trim() === '') rest.shift();
+  };
+  const shown: string[] = [];
+  blank();
+  for (let found = PICTURE.exec(rest[0] ?? ''); found?.[1]; found = PICTURE.exec(rest[0] ?? '')) {
+    shown.push(found[1]);
+    rest.shift();
+    blank();
+  }
+  let reasoning: string | null = null;
+  if (rest[0] === THOUGHTS) {
+    const end = rest.findIndex((line) => !line.startsWith('>'));
+    const thoughts = rest.splice(0, end < 0 ? rest.length : end).slice(1);
+    reasoning = thoughts.map((line) => line.replace(/^> ?/, '')).join('\n');
+  }
+  return { content: rest.join('\n').trim().replace(MARKED, '$1'), reasoning, shown };
+}
+
 function fromMarkdown(text: string): Brought | null {
   const title = /^# (.+)$/m.exec(text)?.[1];
   if (title === undefined) return null;
@@ -47,7 +75,7 @@ function fromMarkdown(text: string): Brought | null {
   let body: string[] = [];
   const close = () => {
     const last = messages.at(-1);
-    if (last) last.content = body.join('\n').trim().replace(/^\\(\\*)(?=## (?:You|Answer))/gm, '$1');
+    if (last) Object.assign(last, partsOf(body));
     body = [];
   };
   for (const line of text.split(/\r?\n/)) {
@@ -58,7 +86,7 @@ function fromMarkdown(text: string): Brought | null {
     }
     close();
     const role = line === QUESTION ? 'user' : 'assistant';
-    messages.push({ id: String(messages.length + 1), parent_id: messages.at(-1)?.id ?? null, role, content: '', model: heading[1] ?? null, created_at: 0, finish_reason: 'stop' });
+    messages.push({ id: String(messages.length + 1), parent_id: messages.at(-1)?.id ?? null, role, content: '', model: heading[1] ?? null, created_at: 0, finish_reason: 'stop', reasoning: null, stats: null, citations: [], shown: [] });
   }
   close();
   return messages.length === 0 ? null : { title, messages, head: messages.at(-1)?.id ?? null };

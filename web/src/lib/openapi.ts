@@ -114,7 +114,7 @@ export interface components {
             wanted: string;
             why: string;
         };
-        /** @description A citation as our own routes write it; dialects add these fields to their own form. */
+        /** @description A citation as our own routes write and read it; dialects add these fields to their own form. */
         CitationView: {
             document_id: string;
             /**
@@ -218,7 +218,7 @@ export interface components {
         DoctorView: {
             checks: components["schemas"]["CheckView"][];
         };
-        /** @description A citation as our own routes write it; dialects add these fields to their own form. */
+        /** @description A citation as our own routes write and read it; dialects add these fields to their own form. */
         DocumentsCitationView: {
             document_id: string;
             /**
@@ -799,6 +799,11 @@ export interface components {
             title?: string | null;
         };
         ImportedMessage: {
+            /**
+             * @description The passages that it was made from.
+             * @default []
+             */
+            citations: components["schemas"]["CitationView"][];
             content: string;
             /**
              * Format: int64
@@ -810,8 +815,16 @@ export interface components {
             id: string;
             model?: string | null;
             parent_id?: string | null;
+            /** @description What the model thought before it spoke. */
+            reasoning?: string | null;
             /** @description `system`, `user` or `assistant`. */
             role: string;
+            /**
+             * @description Pictures that were shown with it: PNG, JPEG, WebP or GIF at `data:` addresses.
+             * @default []
+             */
+            shown: string[];
+            stats?: components["schemas"]["StatsView"] | null;
         };
         LogicalBody: {
             models: string[];
@@ -851,6 +864,8 @@ export interface components {
             reasoning: string | null;
             /** @enum {string} */
             role: "system" | "user" | "assistant" | "tool";
+            /** @description The pictures themselves at `data:` addresses, where they were asked for. */
+            shown?: string[];
             stats: components["schemas"]["StatsView"] | null;
         };
         /** @description All models, the default one first. */
@@ -1646,6 +1661,11 @@ export interface components {
             prefill_tps: number | null;
             /** Format: uint */
             prompt_tokens: number;
+            /**
+             * Format: double
+             * @description From the first thought to the first word, milliseconds.
+             */
+            thought_ms: number | null;
             /**
              * Format: double
              * @description From the question to the first token, milliseconds.

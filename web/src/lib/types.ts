@@ -28,7 +28,7 @@ export type Collection = Schemas['get_onebit_collections']['collections'][number
 export type Chat = Schemas['ChatView'];
 export type Message = Schemas['MessageView'];
 /** A message of a saved chat, which another program may have written. */
-export type Saved = Schemas['ImportedMessage'];
+export type Saved = Open<Schemas['ImportedMessage'], 'citations' | 'shown'>;
 /** A passage of a document. Offsets count Unicode scalar values of the document's text. */
 export type Citation = Schemas['CitationView'];
 export type Doc = Schemas['get_api_documents']['documents'][number];

@@ -51,7 +51,7 @@ const fileName = (title: string): string => title.replace(/[^\p{L}\p{N}]+/gu, '-
 export async function save(chat: Chat, format: 'md' | 'json'): Promise<void> {
   await tell(
     (async () => {
-      const detail = await api.chat(chat.id);
+      const detail = await api.wholeChat(chat.id);
       if (format === 'json') {
         download(`${fileName(chat.title)}.json`, 'application/json', JSON.stringify(detail, null, 2));
         return;

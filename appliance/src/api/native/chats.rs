@@ -13,7 +13,7 @@ use super::super::failure::{Failure, json as answer};
 use super::super::openai::OpenAi;
 use super::person;
 use crate::app::{App, Chat, ChatChange, ChatQuery, StoredMessage, UNTITLED};
-use crate::domain::Peer;
+use crate::domain::{Peer, Stats};
 
 /// Characters of a title; a list shows fewer.
 const TITLE_CHARS_MAX: usize = 200;
@@ -28,6 +28,8 @@ pub(in super::super) struct ListQuery {
 #[derive(Deserialize)]
 pub(in super::super) struct OneQuery {
     last: Option<usize>,
+    #[serde(default)]
+    pictures: bool,
 }
 
 #[derive(Deserialize, Default, JsonSchema)]
@@ -86,8 +88,8 @@ impl ChatView {
 }
 
 /// What an answer cost.
-#[derive(Serialize, JsonSchema)]
-struct StatsView {
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub(super) struct StatsView {
     prompt_tokens: usize,
     /// Those that came from the cache; unknown when the answer was stopped.
     cached_tokens: Option<usize>,
@@ -101,6 +103,23 @@ struct StatsView {
     finish_reason: Option<String>,
     /// Energy above idle, where it was measured.
     joules: Option<f64>,
+    /// From the first thought to the first word, milliseconds.
+    thought_ms: Option<f64>,
+}
+
+impl From<StatsView> for Stats {
+    fn from(stats: StatsView) -> Stats {
+        Stats {
+            prompt_tokens: stats.prompt_tokens,
+            cached_tokens: stats.cached_tokens,
+            completion_tokens: stats.completion_tokens,
+            ttft_ms: stats.ttft_ms,
+            prefill_tps: stats.prefill_tps,
+            decode_tps: stats.decode_tps,
+            joules: stats.joules,
+            thought_ms: stats.thought_ms,
+        }
+    }
 }
 
 /// A message as the page reads it, in lists and in turns.
@@ -125,6 +144,9 @@ pub(super) struct MessageView {
     citations: Vec<CitationView>,
     /// How many pictures were shown with it, from number 0 on.
     pictures: usize,
+    /// The pictures themselves at `data:` addresses, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<String>,
 }
 
 impl From<&StoredMessage> for MessageView {
@@ -137,6 +159,7 @@ impl From<&StoredMessage> for MessageView {
             prefill_tps: stats.prefill_tps,
             decode_tps: stats.decode_tps,
             joules: stats.joules,
+            thought_ms: stats.thought_ms,
             finish_reason: message.finish_reason.clone(),
         });
         MessageView {
@@ -151,6 +174,7 @@ impl From<&StoredMessage> for MessageView {
             stats,
             citations: cited::views(&message.citations),
             pictures: message.pictures,
+            shown: Vec::new(),
         }
     }
 }
@@ -261,9 +285,16 @@ pub(in super::super) async fn one(
         }
     };
     let collections = app.store().collections().of_chat(&id).await?;
+    let mut messages: Vec<_> = messages.iter().map(MessageView::from).collect();
+    if query.pictures {
+        let mut all = app.store().pictures().of_chat(person, &id).await?;
+        for message in &mut messages {
+            message.shown = all.remove(&message.id).unwrap_or_default();
+        }
+    }
     let view = ChatTreeView {
         chat: ChatView::of(chat, !turns.is_empty()),
-        messages: messages.iter().map(MessageView::from).collect(),
+        messages,
         turns,
         collections,
         whole,

@@ -1,4 +1,5 @@
-//! `POST /onebit/chats/import`: a saved conversation comes back as a new chat, with all its versions.
+//! `POST /onebit/chats/import`: a saved conversation comes back as a new chat, with all its versions, and with what was
+//! shown, thought and cited in it.
 
 use std::collections::HashSet;
 
@@ -10,10 +11,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::body::{Body, RequestError, Wire};
+use super::super::cited::CitationView;
 use super::super::failure::{Failure, json as answer};
 use super::super::openai::OpenAi;
-use super::chats::{ChatView, checked_title};
+use super::chats::{ChatView, StatsView, checked_title};
 use super::person;
+use super::turns::{PICTURES_MAX, opened};
 use crate::app::{App, BroughtMessage, UNTITLED, now_ms};
 use crate::domain::{Peer, Role};
 
@@ -39,6 +42,15 @@ struct ImportedMessage {
     #[serde(default)]
     created_at: i64,
     finish_reason: Option<String>,
+    /// What the model thought before it spoke.
+    reasoning: Option<String>,
+    stats: Option<StatsView>,
+    /// The passages that it was made from.
+    #[serde(default)]
+    citations: Vec<CitationView>,
+    /// Pictures that were shown with it: PNG, JPEG, WebP or GIF at `data:` addresses.
+    #[serde(default)]
+    shown: Vec<String>,
 }
 
 impl Wire for ImportBody {
@@ -75,13 +87,29 @@ fn messages(body: Vec<ImportedMessage>) -> Result<Vec<BroughtMessage>, RequestEr
         if !known.insert(message.id.clone()) {
             return Err(wrong(format!("has `{}` twice", message.id)));
         }
+        if message.shown.len() > PICTURES_MAX {
+            let n = message.shown.len();
+            return Err(wrong(format!(
+                "show {n} pictures at once, of at most {PICTURES_MAX}"
+            )));
+        }
+        if message.shown.iter().any(|one| opened(one).is_none()) {
+            return Err(wrong(format!(
+                "show with `{}` what is not data:image/png, jpeg, webp or gif in base64",
+                message.id
+            )));
+        }
         all.push(BroughtMessage {
             id: message.id,
             parent_id: message.parent_id,
             role,
             content: message.content,
+            reasoning: message.reasoning,
             model: message.model,
             finish_reason: message.finish_reason.unwrap_or_else(|| "stop".to_owned()),
+            stats: message.stats.map(Into::into),
+            citations: message.citations.into_iter().map(Into::into).collect(),
+            pictures: message.shown,
             created_at: if message.created_at > 0 {
                 message.created_at
             } else {
@@ -125,6 +153,17 @@ mod tests {
             model: None,
             created_at: 0,
             finish_reason: None,
+            reasoning: None,
+            stats: None,
+            citations: Vec::new(),
+            shown: Vec::new(),
+        }
+    }
+
+    fn showing(pictures: &[&str]) -> ImportedMessage {
+        ImportedMessage {
+            shown: pictures.iter().map(|&one| one.to_owned()).collect(),
+            ..message("a", None, "user")
         }
     }
 
@@ -145,6 +184,14 @@ mod tests {
                 "twice",
             ),
             (vec![message("a", None, "tool")], "no role `tool`"),
+            (
+                vec![showing(&["data:text/html;base64,AA=="])],
+                "with `a` what is not",
+            ),
+            (
+                vec![showing(&["data:image/png;base64,AA=="; 9])],
+                "9 pictures at once",
+            ),
         ] {
             let error = why(bad).map(|all| all.len()).unwrap_err();
             assert!(error.contains(said), "{error}");

@@ -188,6 +188,11 @@ pub(super) fn describe() -> Part {
                     json!({ "type": "integer", "minimum": 0 }),
                     "only so many messages of the branch that is shown, with their versions",
                 )
+                .reads(
+                    "pictures",
+                    json!({ "type": "boolean" }),
+                    "with the pictures themselves, for a file that keeps them",
+                )
                 .gives::<chats::ChatTreeView>(),
             Operation::new(
                 Method::PATCH,

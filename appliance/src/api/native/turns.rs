@@ -22,7 +22,7 @@ use crate::app::{App, AppError, Turn, TurnEvent, TurnRequest, now_ms};
 use crate::domain::{ChatEvent, Limits, Overflow, Peer, Sampling};
 
 /// Pictures of one question; more than a screen shows.
-const PICTURES_MAX: usize = 8;
+pub(super) const PICTURES_MAX: usize = 8;
 
 /// Kinds of pictures that browsers show and engines open.
 const KINDS: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
@@ -106,7 +106,7 @@ fn check_pictures(pictures: &[String], asked: bool) -> Result<(), RequestError> 
 }
 
 /// A picture's kind and bytes by its address.
-fn opened(address: &str) -> Option<(&'static str, Vec<u8>)> {
+pub(super) fn opened(address: &str) -> Option<(&'static str, Vec<u8>)> {
     KINDS.into_iter().find_map(|kind| {
         let rest = address.strip_prefix("data:")?.strip_prefix(kind)?;
         Some((kind, base64::decode(rest.strip_prefix(";base64,")?)?))
