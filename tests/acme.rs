@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use serde_json::json;
 
 use crate::support::app::onebit_on;
@@ -70,6 +72,11 @@ fn certified(name: &str) -> [String; 3] {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // A name of its own: a leaf of the same name would look as if it had signed itself.
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "an authority of the test");
     let authority = params.self_signed(&key).expect("signed");
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().expect("a key");
