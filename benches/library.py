@@ -1,6 +1,6 @@
 """What the benches of documents share: books of Debian, the program on a folder of its own, spans, scores, and an
 environment of Python with what is only measured beside us."""
-import json, math, os, pathlib, random, re, subprocess, sys, tempfile, time, urllib.parse, urllib.request
+import json, math, os, pathlib, random, re, sqlite3, subprocess, sys, tempfile, time, urllib.parse, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')) / 'onebit'
@@ -12,6 +12,11 @@ PEERS = ['onnxruntime==1.32.0', 'onnx==1.23.2', 'numpy==2.4.6', 'tokenizers==0.2
          'sqlite-vec==0.1.9', 'langchain-core==1.8.3', 'langchain-text-splitters==1.1.3']
 
 
+def interpreter():
+    """This Python, or the system's where this one's SQLite loads no extensions: sqlite-vec is one."""
+    return sys.executable if hasattr(sqlite3.Connection, 'enable_load_extension') else '/usr/bin/python3'
+
+
 def with_peers():
     """Starts this script again inside the benches' own environment, which is made where it is missing."""
     home = CACHE / 'benches/documents'
@@ -19,7 +24,7 @@ def with_peers():
         return
     stamp = home / 'onebit-peers'
     if not stamp.is_file() or stamp.read_text() != '\n'.join(PEERS):
-        subprocess.run([sys.executable, '-m', 'venv', home], check=True)
+        subprocess.run([interpreter(), '-m', 'venv', '--clear', home], check=True)
         subprocess.run([home / 'bin/pip', 'install', '-q', '--disable-pip-version-check', *PEERS], check=True)
         stamp.write_text('\n'.join(PEERS))
     os.execv(home / 'bin/python', [home / 'bin/python', *sys.argv])
